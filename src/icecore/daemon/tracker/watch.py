@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The live half of write protection: registering mappings with the target's userfaultfd, collecting and re-arming.
+
+What makes it safe is proof by the kernel: every scan that re-arms carries PM_SCAN_CHECK_WPASYNC, so a mapping that was
+made, moved or replaced since it was registered answers EPERM, and is registered and taken whole. A mapping that only
+changed its borders or protection keeps its registration and is not read again.
+"""
+
+import errno
+
+import numpy as np
+
+from icecore.daemon.tracker.foreign import is_hugetlb
+from icecore.daemon.tracker.layout import Backing, Layout, Piece
+from icecore.daemon.tracker.regions import POPULATED, classes, is_copy, is_data, merged, runs_of, unproven
+from icecore.daemon.tracker.shared_memory import populated_pages
+from icecore.kernel.pagemap import (
+    PAGE_IS_FILE,
+    PAGE_IS_WRITTEN,
+    PM_SCAN_CHECK_WPASYNC,
+    PM_SCAN_WP_MATCHING,
+    Pagemap,
+    Regions,
+)
+from icecore.kernel.userfaultfd import UFFDIO_REGISTER_MODE_WP, register, write_protect
+from icecore.storage.records import PAGE_SIZE
+from icecore.storage.runs import EMPTY, Runs, intersect, normalise, subtract, union
+
+ARM = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC
+
+
+class Watch:
+    """What is registered in one address space, and what is known of its pages."""
+
+    def __init__(self, pid: int, pagemap: Pagemap, userfaultfd: int) -> None:
+        self._pid = pid
+        self._pagemap = pagemap
+        self._userfaultfd = userfaultfd
+        self._ours: dict[Backing, Runs] = dict.fromkeys(Backing, EMPTY)
+        """Registered by us, and looked at, as what. While the target runs, the list of mappings is older than what a
+        scan finds: what was taken for anonymous may have been a file already, and its copies were not noted."""
+        self.refused: Runs = EMPTY
+        """Could not be registered: another userfaultfd has it, or the kernel cannot protect such a mapping."""
+        self.copies: Runs = EMPTY
+        """Pages of private file mappings that may differ from the file. Complete but for pages that are WRITTEN."""
+
+    def collect(self, layout: Layout) -> Runs:
+        """Pages written since the last call, and all data pages of mappings that are new; see ``Tracker.collect``."""
+        self._ours = {backing: intersect(runs, layout.of(backing)) for backing, runs in self._ours.items()}
+        self.refused = intersect(self.refused, layout.everything)
+        self.copies = intersect(self.copies, layout.file)
+        return merged([self._collect(piece) for piece in layout.pieces])
+
+    def unwatched(self, layout: Layout) -> Runs:
+        """Pages whose bits prove nothing, since we never saw them registered as what they are."""
+        return merged([subtract(layout.of(backing), runs) for backing, runs in self._ours.items()])
+
+    def _collect(self, piece: Piece) -> Runs:
+        ours = self._ours[piece.backing]
+        if _covers(ours, piece.start // PAGE_SIZE, piece.end // PAGE_SIZE):
+            return self._collect_known(piece, piece.start, piece.end)
+        whole = _pages(piece.start, piece.end)
+        known, new = intersect(ours, whole), subtract(whole, ours)
+        parts = [self._collect_known(piece, start, end) for start, end in _bytes(known)]
+        return merged(parts + [self._enrol(piece, start, end) for start, end in _bytes(new)])
+
+    def _collect_known(self, piece: Piece, start: int, end: int) -> Runs:
+        try:
+            regions = self._scan(piece, start, end, flags=ARM, mask=PAGE_IS_WRITTEN)
+        except ProcessLookupError:
+            raise
+        except OSError:
+            # EPERM: not what we registered any more. Whatever the error, pages before the failing one have been
+            # protected again and were not named (kernel ABI), so nothing less than all of them will do.
+            return self._enrol(piece, start, end)
+        chosen = is_copy(regions) if piece.backing is Backing.FILE else is_data(regions)
+        found = runs_of(regions, chosen)
+        if piece.backing is Backing.FILE and len(found):
+            self.copies = union(self.copies, found)
+        return found
+
+    def _enrol(self, piece: Piece, start: int, end: int) -> Runs:
+        """Register, and only then look: a page populated in between is written, so the next call names it."""
+        whole = _pages(start, end)
+        try:
+            registered = not is_hugetlb(piece.vma) and self._register(start, end)
+        except MemoryError:
+            return EMPTY  # unmapped since it was listed
+        if registered:
+            self._ours[piece.backing] = union(self._ours[piece.backing], whole)
+            self.refused = subtract(self.refused, whole)
+            return self._take_all(piece, start, end)
+        seen = not len(subtract(whole, self.refused))
+        self._ours[piece.backing] = subtract(self._ours[piece.backing], whole)
+        self.refused = union(self.refused, whole)
+        # Always in doubt from now on, so that the frozen round reads it anyway: reading it live once is enough.
+        return EMPTY if seen else self._all_data(piece, start, end, self._scan(piece, start, end))
+
+    def _register(self, start: int, end: int) -> bool:
+        """False: this mapping cannot be (EINVAL, EPERM) or is somebody else's (EBUSY). MemoryError: nothing there."""
+        try:
+            register(self._userfaultfd, start, end - start, UFFDIO_REGISTER_MODE_WP)
+        except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise MemoryError from error
+            if error.errno in (errno.EBUSY, errno.EINVAL, errno.EPERM):
+                return False
+            raise
+        return True
+
+    def _take_all(self, piece: Piece, start: int, end: int) -> Runs:
+        try:
+            regions = self._scan(piece, start, end, flags=ARM)
+            self._protect_marked(regions)
+        except ProcessLookupError:
+            raise
+        except OSError:
+            # Replaced while we registered it. The frozen round, or the next one here, finds what is unprotected.
+            regions = self._scan(piece, start, end)
+        return self._all_data(piece, start, end, regions)
+
+    def _protect_marked(self, regions: Regions) -> None:
+        """Pages that were marked before their mapping was registered, and so were not protected by the scan.
+
+        mremap() next to a registered mapping may join the two, and drops the registration of both but not the marks
+        of the pages that stayed: their next write makes them writable with the mark on, and no later one is ever
+        reported (mremap_userfaultfd_prep in fs/userfaultfd.c; seen on 6.18).
+        """
+        for start, end in _bytes(runs_of(regions, ~unproven(regions))):
+            write_protect(self._userfaultfd, start, end - start)
+
+    def _all_data(self, piece: Piece, start: int, end: int, regions: Regions) -> Runs:
+        whole = _pages(start, end)
+        if piece.backing is Backing.FILE:
+            found = runs_of(regions, is_copy(regions))
+            self.copies = union(subtract(self.copies, whole), found)
+            return found
+        found = runs_of(regions, is_data(regions))
+        if piece.backing is Backing.SHARED:
+            return union(found, intersect(whole, populated_pages(self._pid, piece)))
+        return found
+
+    def _scan(self, piece: Piece, start: int, end: int, *, flags: int = 0, mask: int = 0) -> Regions:
+        """The populated regions. FILE is asked for only where it decides something, since it is slow."""
+        returned = classes() | (PAGE_IS_FILE if piece.backing is Backing.FILE else 0)
+        return self._pagemap.scan(start, end, flags=flags, mask=mask, anyof=POPULATED, returned=returned)
+
+
+def _covers(runs: Runs, start: int, end: int) -> bool:
+    """Whether one run has all of [start, end), pages."""
+    before = int(np.searchsorted(runs[:, 0], start, "right"))
+    return before > 0 and int(runs[before - 1, 1]) >= end
+
+
+def _pages(start: int, end: int) -> Runs:
+    return normalise(np.array([(start // PAGE_SIZE, end // PAGE_SIZE)], np.uint64))
+
+
+def _bytes(runs: Runs) -> list[tuple[int, int]]:
+    return [(start * PAGE_SIZE, end * PAGE_SIZE) for start, end in runs.tolist()]
