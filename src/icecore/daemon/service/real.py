@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ports as they are: real processes and the checkpoint engine."""
+
+from icecore.daemon import check
+from icecore.daemon.engine import Checkpointer
+from icecore.daemon.service.ports import Engine, Ports, Ranges
+from icecore.daemon.service.ports import Target as TargetPort
+from icecore.daemon.target import Target
+from icecore.storage.chain import Chain
+
+
+def real_ports() -> Ports:
+    """For the daemon."""
+    return Ports(Target.open, open_engine)
+
+
+def open_engine(target: TargetPort, chain: Chain, tracker: str, ranges: Ranges) -> Engine:
+    """An engine for a process that could be restored: CannotRestore says at once what speaks against it."""
+    assert isinstance(target, Target)
+    if not ranges:
+        reasons = check.check(target)
+        if reasons:
+            raise check.cannot_restore(target.label, reasons)
+    return Checkpointer.open(target, chain, tracker, ranges)
