@@ -101,11 +101,6 @@ class TargetGone(NoSuchProcess):
     exit_code = 11
     name = "TargetGone"
 
-    def __init__(self, message: str, remedy: str = "", status: int | None = None) -> None:
-        super().__init__(message, remedy)
-        self.status = status
-        """The wait status, where we were the ones to reap it."""
-
 
 class DaemonUnreachable(IcecoreError):
     """Nothing answers on the daemon's socket."""

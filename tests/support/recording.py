@@ -7,7 +7,7 @@ into the same inodes, before the restore.
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +83,7 @@ class Recording:
                 path.unlink()
 
     @contextmanager
-    def restored(self, link: Link) -> Iterator[Victim]:
+    def restored(self, link: Link) -> Generator[Victim]:
         """The victim as it was at that link. The one before must be gone: it has the pid."""
         self.put_files_back(link)
         with self.chain.reader(link.report.id) as reader, Victim.restored_from(reader) as victim:
@@ -100,7 +100,7 @@ class Recording:
         self.target.close()
 
     @contextmanager
-    def again(self, victim: Victim) -> Iterator[None]:
+    def again(self, victim: Victim) -> Generator[None]:
         """Go on with the same chain and a restored victim."""
         with Target.open(victim.pid) as self.target, Checkpointer.open(self.target, self.chain) as self.checkpointer:
             yield
