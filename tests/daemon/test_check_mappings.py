@@ -12,7 +12,6 @@ from support.reasons import kinds_of, only_reason, reasons_of, start_or_skip
 
 MAPPINGS = {
     "aio": ("c = ctypes.c_ulong(0); syscall(206, 4, ctypes.byref(c))", "asynchronous I/O"),
-    "droppable": ("map(4096, flags=0x28)", "may drop"),
     "hugetlb": ("map(2 << 20, flags=0x44022)", "huge pages"),
     "io-uring": (
         "p = ctypes.create_string_buffer(256); f = syscall(425, 4, p); map(4096, 3, 0x8001, f); os.close(f)",

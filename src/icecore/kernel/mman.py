@@ -11,6 +11,8 @@ PROT_EXEC = 4
 
 MAP_SHARED = 0x01
 MAP_PRIVATE = 0x02
+MAP_DROPPABLE = 0x08
+"""Linux 6.11; a type like MAP_SHARED and MAP_PRIVATE, not a flag beside them."""
 MAP_FIXED = 0x10
 MAP_ANONYMOUS = 0x20
 MAP_GROWSDOWN = 0x100

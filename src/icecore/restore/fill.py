@@ -2,7 +2,7 @@
 """The bytes: from the checkpoint's blocks into the mappings, reading and hashing beside writing."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from icecore.errors import CannotRestore
 from icecore.kernel import process_vm
-from icecore.restore.memory import MEMORY_KINDS
+from icecore.restore.memory import MEMORY_KINDS, is_droppable
 from icecore.restore.runner import PAGE
 from icecore.restore.source import Block, PageSource
 from icecore.storage.records import Mapping
@@ -25,7 +25,11 @@ PAGES_PER_BLOCK = 512
 def to_fill(reader: PageSource, mappings: Sequence[Mapping]) -> set[int]:
     """The start of every mapping that gets bytes."""
     files = [m for m in mappings if m.kind == "file"]
-    return _touched(reader.data, [m for m in mappings if m.kind in MEMORY_KINDS]) | _touched(reader.zero, files)
+    return _touched(reader.data, [m for m in mappings if _has_content(m)]) | _touched(reader.zero, files)
+
+
+def _has_content(mapping: Mapping) -> bool:
+    return mapping.kind in MEMORY_KINDS and not is_droppable(mapping)
 
 
 def _touched(runs: Runs, mappings: Sequence[Mapping]) -> set[int]:
@@ -37,8 +41,8 @@ def _touched(runs: Runs, mappings: Sequence[Mapping]) -> set[int]:
     return {int(start) * PAGE for start in starts[padded[first] < ends]}
 
 
-def _pages_of(mappings: Sequence[Mapping], kinds: Sequence[str]) -> Runs:
-    return normalise([(m.start // PAGE, m.end // PAGE) for m in mappings if m.kind in kinds])
+def _pages_of(mappings: Iterable[Mapping]) -> Runs:
+    return normalise([(m.start // PAGE, m.end // PAGE) for m in mappings])
 
 
 def fill(pid: int, reader: PageSource, mappings: Sequence[Mapping]) -> None:
@@ -55,15 +59,16 @@ def fill(pid: int, reader: PageSource, mappings: Sequence[Mapping]) -> None:
 
 def _blocks(reader: PageSource, mappings: Sequence[Mapping]) -> Iterator[Block]:
     yield from _of_memory(reader, mappings)
-    zero = intersect(reader.zero, _pages_of(mappings, ("file",)))
+    zero = intersect(reader.zero, _pages_of(m for m in mappings if m.kind == "file"))
     for runs in split_blocks(zero, PAGES_PER_BLOCK):
         pages = expand(runs)
         yield pages, np.zeros((len(pages), PAGE), np.uint8)
 
 
 def _of_memory(reader: PageSource, mappings: Sequence[Mapping]) -> Iterator[Block]:
-    """The reader's blocks without pages of the vdso: an injection into the target may have made those its own."""
-    fillable = _pages_of(mappings, MEMORY_KINDS)
+    """The reader's blocks without pages of the vdso (an injection into the target may have made those its own) and of
+    what may be dropped."""
+    fillable = _pages_of(m for m in mappings if _has_content(m))
     blocks = reader.blocks(PAGES_PER_BLOCK)
     if count(intersect(reader.data, fillable)) == count(reader.data):
         yield from blocks

@@ -27,6 +27,7 @@ from icecore.kernel.mman import (
     MADV_SEQUENTIAL,
     MADV_WIPEONFORK,
     MAP_ANONYMOUS,
+    MAP_DROPPABLE,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
     MAP_NORESERVE,
@@ -84,12 +85,19 @@ def map_all(
     stub.run(calls)
 
 
+def is_droppable(mapping: Mapping) -> bool:
+    """MAP_DROPPABLE: whoever has it reckons with losing its content, and is given none. In glibc 2.41 it holds the
+    state of getrandom(), which must not go on with the same random numbers in two restored processes."""
+    return "dp" in mapping.flags
+
+
 def _protection(mapping: Mapping, filled: set[int]) -> int:
     return mapping.prot | PROT_READ | PROT_WRITE if mapping.start in filled else mapping.prot
 
 
 def _flags(mapping: Mapping) -> int:
-    flags = MAP_FIXED_NOREPLACE | (MAP_SHARED if mapping.shared else MAP_PRIVATE)
+    private = MAP_DROPPABLE if is_droppable(mapping) else MAP_PRIVATE
+    flags = MAP_FIXED_NOREPLACE | (MAP_SHARED if mapping.shared else private)
     return flags | MAP_NORESERVE * ("nr" in mapping.flags) | MAP_GROWSDOWN * ("gd" in mapping.flags)
 
 

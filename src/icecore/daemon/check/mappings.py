@@ -59,7 +59,6 @@ REFUSED = {
 }
 
 REFUSED_FLAGS = {
-    "dp": ("droppable", "memory that the kernel may drop at any time (MAP_DROPPABLE)"),
     "ht": ("hugetlb", "huge pages (hugetlbfs)"),
     "io": ("device", "device memory"),
     "pf": ("device", "device memory"),

@@ -17,7 +17,6 @@ REMEDIES = {
     "deleted-file": "keep the file, or close it",
     "deleted-mapping": "restart the program: its file was removed or upgraded under it",
     "device": "close it before the checkpoint",
-    "droppable": "run the program with a C library that does not use MAP_DROPPABLE",
     "epoll": "remove the file from the epoll set before closing its descriptor",
     "fanotify": "close it before the checkpoint",
     "fifo": "close it before the checkpoint; only the standard streams may be named pipes",
