@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from support.programs import c_program, go_program, have_go, python_program
+from support.programs import c_program, go_program, python_program
 from support.snapshot import Snapshot, take
 from support.victim import Victim
 
@@ -18,9 +18,8 @@ CASES: list[tuple[str, Callable[[Path], Sequence[str | Path]], str]] = [
     ("files", lambda files: [c_program("files"), files], "step 5"),
     ("churn", lambda files: [c_program("churn"), "7", files / "f"], "step 2000"),
     ("interpreter", lambda files: [*python_program("interpreter"), files], "step 3"),
+    ("gopher", lambda _: [go_program("gopher")], "check"),
 ]
-if have_go():
-    CASES.append(("gopher", lambda _: [go_program("gopher")], "check"))
 
 
 def restored(snapshot: Snapshot) -> AbstractContextManager[Victim]:

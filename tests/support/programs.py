@@ -4,7 +4,6 @@
 import functools
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,11 +40,6 @@ def go_program(name: str) -> Path:
 def python_program(name: str) -> list[str]:
     """The command line of ``victims/NAME.py``, with this interpreter, isolated from the environment."""
     return [os.path.realpath(sys.executable), "-I", str(VICTIMS / f"{name}.py")]
-
-
-def have_go() -> bool:
-    """Whether a Go compiler is installed."""
-    return shutil.which("go") is not None
 
 
 def _built(name: str, digest: str, command: list[str], *sources: str) -> Path:
