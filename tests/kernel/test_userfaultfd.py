@@ -16,10 +16,13 @@ from icecore.kernel.pagemap import (
     PM_SCAN_CHECK_WPASYNC,
     PM_SCAN_WP_MATCHING,
     Pagemap,
+    available,
 )
 
 PRESENT = PAGE_IS_PRESENT | PAGE_IS_SWAPPED
 FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | uffd.UFFD_USER_MODE_ONLY
+HAS_WP_ASYNC = bool(uffd.probe() & uffd.UFFD_FEATURE_WP_ASYNC)
+needs_wp_async = pytest.mark.skipif(not HAS_WP_ASYNC, reason="no UFFD_FEATURE_WP_ASYNC before Linux 6.7")
 
 
 @pytest.fixture
@@ -37,10 +40,14 @@ def collect(pagemap: Pagemap, start: int, pages: int) -> list[int]:
     return [page for r in regions for page in range((int(r["start"]) - start) // PAGE, (int(r["end"]) - start) // PAGE)]
 
 
-def test_features() -> None:
-    assert uffd.probe() & uffd.UFFD_FEATURE_WP_ASYNC
+def test_a_kernel_has_wp_async_and_the_scan_or_neither(fd: int) -> None:
+    assert available() is HAS_WP_ASYNC
+    if not HAS_WP_ASYNC:
+        with pytest.raises(OSError, match="Invalid"):
+            uffd.api(fd, uffd.UFFD_FEATURE_WP_ASYNC)
 
 
+@needs_wp_async
 def test_written_pages_come_once(fd: int, memory: Memory) -> None:
     mapping, start = memory(8)
     mapping[:] = b"x" * (8 * PAGE)
@@ -58,6 +65,7 @@ def test_written_pages_come_once(fd: int, memory: Memory) -> None:
             collect(pagemap, start, 8)
 
 
+@needs_wp_async
 def test_a_second_descriptor_finds_it_busy(fd: int, memory: Memory) -> None:
     _, start = memory(1)
     uffd.api(fd, uffd.UFFD_FEATURE_WP_ASYNC)

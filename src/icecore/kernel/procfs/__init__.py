@@ -2,7 +2,8 @@
 """/proc: what the kernel tells about a process, parsed into typed values, as quickly as a frozen target deserves."""
 
 from icecore.kernel.procfs.fdinfo import FdInfo, fd_link, fd_numbers, parse_fdinfo, read_fdinfo
-from icecore.kernel.procfs.maps import Vma, parse_maps, read_maps, read_vm_flags
+from icecore.kernel.procfs.maps import Vma, parse_maps, read_maps, read_resident_kb, read_vm_flags
+from icecore.kernel.procfs.named import HEAP, STACK, Mapped, Span, is_name, spans_of
 from icecore.kernel.procfs.process import (
     children,
     cwd,
@@ -22,8 +23,12 @@ from icecore.kernel.procfs.stat import PF_KTHREAD, Stat, is_kernel_thread, parse
 from icecore.kernel.procfs.status import Status, parse_status, read_status, read_vm_pin_kb
 
 __all__ = [
+    "HEAP",
     "PF_KTHREAD",
+    "STACK",
     "FdInfo",
+    "Mapped",
+    "Span",
     "Stat",
     "Status",
     "Vma",
@@ -34,6 +39,7 @@ __all__ = [
     "fd_link",
     "fd_numbers",
     "is_kernel_thread",
+    "is_name",
     "namespaces",
     "parse_fdinfo",
     "parse_maps",
@@ -46,6 +52,7 @@ __all__ = [
     "read_fdinfo",
     "read_maps",
     "read_personality",
+    "read_resident_kb",
     "read_stat",
     "read_status",
     "read_text",
@@ -53,5 +60,6 @@ __all__ = [
     "read_vm_pin_kb",
     "root",
     "same_process",
+    "spans_of",
     "thread_ids",
 ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""/proc/PID/maps, and VmFlags of /proc/PID/smaps (slow: it walks the page tables; not for a frozen target)."""
+"""/proc/PID/maps, and two things of /proc/PID/smaps (slow: it walks the page tables; not for a frozen target)."""
 
 import functools
 import mmap
@@ -122,4 +122,20 @@ def read_vm_flags(pid: int) -> dict[tuple[int, int], tuple[str, ...]]:
             where = (int(start, 16), int(end, 16))
         else:
             found[where] = tuple(flags.decode().split())
+    return found
+
+
+_SMAPS_KB = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) |^(?:Rss|Swap): +([0-9]+) kB$", re.MULTILINE)
+
+
+def read_resident_kb(pid: int) -> dict[tuple[int, int], int]:
+    """KiB in memory or swap of each mapping, by its (start, end); zero pages do not count."""
+    found: dict[tuple[int, int], int] = {}
+    where = (0, 0)
+    for start, end, kb in _SMAPS_KB.findall(_read_all(f"/proc/{pid}/smaps")):
+        if start:
+            where = (int(start, 16), int(end, 16))
+            found[where] = 0
+        else:
+            found[where] += int(kb)
     return found
