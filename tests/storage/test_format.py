@@ -10,9 +10,10 @@ import blake3
 import msgpack  # type: ignore[import-untyped]
 import xxhash
 import zstandard
-from support.pages import ZERO_PAGE, Memory, page, poke, read, take
+from support.pages import ZERO_PAGE, Memory, add, page, poke, read, take, to_runs
 
 from icecore.storage.chain import Chain
+from icecore.storage.records import Mapping, RangeMemory
 
 PAGE = 4096
 
@@ -60,6 +61,8 @@ class Layer:
         assert blake(frame) == self.index["table_digest"]
         self.table = unzip(frame)
         self.info = cast("dict[str, object]", self.index["info"])
+        self.memory = cast("dict[str, object] | None", self.index["memory"])
+        assert self.info["ranges"] is (self.memory is not None)
 
     def copies(self, parent: Memory) -> Memory:
         """The last copy of every page in the blocks."""
@@ -114,3 +117,22 @@ def test_an_independent_reader(chain: Chain) -> None:
         data, zero, guard = replay(chain.directory, layer_id)
         assert data | dict.fromkeys(zero, ZERO_PAGE) == read(chain, layer_id)
         assert guard == {1000 + layer_id - 1}
+
+
+def test_whose_memory_it_is(chain: Chain) -> None:
+    heap = Mapping(start=0x5000, end=0x8000, prot=3, shared=False, kind="anon", path="[heap]")
+    asked = RangeMemory(pid=42, start_time=7, comm="job", asked=("heap",), ranges=((0x5000, 0x8000),), mappings=(heap,))
+    with chain.writer() as writer:
+        add(writer, {6: page(6)}, [6])
+        writer.commit(asked, to_runs([6]))
+    layer = Layer(chain.directory / "00000001.layer")
+    assert layer.index["process"] is None
+    assert (layer.info["pid"], layer.info["start_time"], layer.info["comm"]) == (42, 7, "job")
+    assert layer.memory is not None
+    assert [layer.memory[k] for k in ("pid", "start_time", "comm", "asked", "ranges")] == [
+        42, 7, "job", ["heap"], [[0x5000, 0x8000]]
+    ]  # fmt: skip
+    (mapping,) = cast("list[dict[str, object]]", layer.memory["mappings"])
+    assert [mapping[k] for k in ("start", "end", "prot", "shared", "kind", "path")] == [
+        0x5000, 0x8000, 3, False, "anon", "[heap]"
+    ]  # fmt: skip

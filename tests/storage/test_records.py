@@ -27,6 +27,7 @@ from icecore.storage.records import (
     Pipe,
     PipeEnd,
     Process,
+    RangeMemory,
     RegularFile,
     Rseq,
     SharedObject,
@@ -87,7 +88,11 @@ PROCESS = Process(
     vdso_digest=bytes(32),
     kernel_release="6.18.44",
     machine="x86_64",
-    ranges=((1, 2), (3, 4)),
+)  # fmt: skip
+
+MEMORY = RangeMemory(
+    pid=7, start_time=123456789, comm="job", asked=("heap", "5000-6000"), ranges=((4096, 8192), (20480, 24576)),
+    mappings=PROCESS.mappings,
 )  # fmt: skip
 
 
@@ -98,10 +103,22 @@ def test_round_trip() -> None:
 def test_through_a_layer(chain: Chain) -> None:
     with chain.writer() as writer:
         info = writer.commit(PROCESS, runs.EMPTY)
-    assert (info.pid, info.start_time, info.comm, info.ranges) == (7, 123456789, "job", True)
+    assert (info.pid, info.start_time, info.comm, info.ranges) == (7, 123456789, "job", False)
     with chain.reader() as reader:
         assert reader.process == PROCESS
+        assert reader.memory is None
         assert reader.info == info
+
+
+def test_ranges_through_a_layer(chain: Chain) -> None:
+    with chain.writer() as writer:
+        info = writer.commit(MEMORY, runs.EMPTY)
+    assert (info.pid, info.start_time, info.comm, info.ranges) == (7, 123456789, "job", True)
+    with chain.reader() as reader:
+        assert reader.memory == MEMORY
+        assert reader.info == info
+        with pytest.raises(CannotRestore, match="job@1 holds memory only"):
+            _ = reader.process
 
 
 def test_a_layer_without_a_process(chain: Chain) -> None:
@@ -128,11 +145,15 @@ UNFIT: list[tuple[str, object, str]] = [
     ("exe", b"/bin", r"Process\.exe: str expected"),
     ("limits", {}, r"Process\.limits: array expected"),
     ("limits", [{"resource": 1}], r"Process\.limits: hard, soft missing"),
-    ("ranges", [[1]], r"Process\.ranges: 2 elements expected, 1 found"),
     ("files", [{"fds": [], "cloexec": [], "description": {"type": "Socket"}}], "unknown kind 'Socket'"),
     ("files", [{"fds": [], "cloexec": [], "description": {"type": []}}], "unknown kind"),
     ("files", [{"fds": [], "cloexec": [], "description": 1}], r"Process\.files\.description: map expected"),
 ]
+
+
+def test_a_range_has_two_ends() -> None:
+    with pytest.raises(DecodeError, match=r"RangeMemory\.ranges: 2 elements expected, 1 found"):
+        from_plain(RangeMemory, as_map(to_plain(MEMORY)) | {"ranges": [[1]]})
 
 
 @pytest.mark.parametrize(("field", "value", "message"), UNFIT)

@@ -12,9 +12,8 @@ from icecore.storage.durable import UnnamedFile
 from icecore.storage.encoder import Encoded
 from icecore.storage.hashing import Hashes, digest
 from icecore.storage.layer import LayerInfo
-from icecore.storage.layer_index import BlockTable
+from icecore.storage.layer_index import BlockTable, Record
 from icecore.storage.page_table import PageTable
-from icecore.storage.records import Process
 from icecore.storage.runs import Pages
 
 _HEADER: Final = layer.HEADER.pack(layer.MAGIC, layer.VERSION, 0)
@@ -51,11 +50,11 @@ class LayerFile:
         hashes = np.concatenate(self._hashes) if self._hashes else np.empty((0, 2), dtype=np.uint64)
         return numbers, hashes
 
-    def finish(self, name: str, info: LayerInfo, process: Process | None, table: PageTable) -> LayerInfo:
+    def finish(self, name: str, info: LayerInfo, record: Record, table: PageTable) -> LayerInfo:
         """Write the rest, make it durable and link it."""
         frame = page_table.pack(table)
         self._file.write(frame)
-        index = layer_index.pack(info, process, self._block_table(), len(frame), digest(frame))
+        index = layer_index.pack(info, record, self._block_table(), len(frame), digest(frame))
         covered = layer.TRAILER.pack(self._file.size, len(index), b"", b"")[: layer.TRAILER_COVERED]
         identity = digest(_HEADER, index, covered)
         self._file.write(index)

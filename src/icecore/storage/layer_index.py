@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The index of a layer: what kind it is, what is known about it, the process record, and where the blocks are."""
+"""The index of a layer: what kind it is, what is known about it, whose memory it is, and where the blocks are."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -12,11 +12,13 @@ from icecore.storage import codec, layer, zstd
 from icecore.storage.codec import DecodeError
 from icecore.storage.hashing import DIGEST_SIZE
 from icecore.storage.layer import LayerInfo
-from icecore.storage.records import Process
+from icecore.storage.records import Process, RangeMemory
 from icecore.storage.typed import from_plain, to_plain
 
 _NOT_STORED: Final = frozenset({"id", "digest", "bytes_written"})
 """Fields of LayerInfo that the file's name, trailer and size say."""
+Record = Process | RangeMemory | None
+"""What a layer says beside its pages: of a process, of some ranges of one, or nothing."""
 _KINDS: Final = frozenset({layer.KEYFRAME, layer.DELTA})
 
 
@@ -36,7 +38,7 @@ class BlockTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stored:
-    """The index as it is in the file, without ``info`` and ``process``."""
+    """The index as it is in the file, without ``info``, ``process`` and ``memory``."""
 
     required: tuple[str, ...]
     optional: tuple[str, ...]
@@ -80,7 +82,7 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
-    """A checked index; ``info`` and ``process`` are still plain values."""
+    """A checked index; ``info``, ``process`` and ``memory`` are still plain values."""
 
     required: tuple[str, ...]
     blocks: Blocks
@@ -88,14 +90,17 @@ class Index:
     table_digest: bytes
     info: dict[str, object]
     process: object
+    memory: object
 
 
-def pack(info: LayerInfo, process: Process | None, blocks: BlockTable, table_length: int, table_digest: bytes) -> bytes:
+def pack(info: LayerInfo, record: Record, blocks: BlockTable, table_length: int, table_digest: bytes) -> bytes:
     """The compressed index."""
     plain_info = {k: v for k, v in cast("dict[str, object]", to_plain(info)).items() if k not in _NOT_STORED}
     stored = _Stored(required=(), optional=(), blocks=blocks, table_length=table_length, table_digest=table_digest)
     plain = cast("dict[str, object]", to_plain(stored))
-    return zstd.compress(codec.pack({**plain, "info": plain_info, "process": to_plain(process)}))
+    memory, process = (record, None) if isinstance(record, RangeMemory) else (None, record)
+    records = {"process": to_plain(process), "memory": to_plain(memory)}
+    return zstd.compress(codec.pack({**plain, "info": plain_info, **records}))
 
 
 def unpack(frame: bytes) -> Index:
@@ -113,6 +118,7 @@ def unpack(frame: bytes) -> Index:
         table_digest=stored.table_digest,
         info=cast("dict[str, object]", info),
         process=fields.get("process"),
+        memory=fields.get("memory"),
     )
 
 
@@ -129,6 +135,11 @@ def info(index: Index, layer_id: int, digest: str, size: int) -> LayerInfo:
 def process(plain: object) -> Process:
     """The process record. Raises DecodeError."""
     return from_plain(Process, plain)
+
+
+def memory(plain: object) -> RangeMemory:
+    """The record of a checkpoint of ranges. Raises DecodeError."""
+    return from_plain(RangeMemory, plain)
 
 
 def _blocks(table: BlockTable) -> Blocks:

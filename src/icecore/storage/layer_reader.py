@@ -23,7 +23,7 @@ from icecore.storage.durable import store_errors
 from icecore.storage.hashing import Hashes, PageData, digest
 from icecore.storage.layer_index import Blocks
 from icecore.storage.page_table import PageTable
-from icecore.storage.records import PAGE_SIZE, Process
+from icecore.storage.records import PAGE_SIZE, Process, RangeMemory
 from icecore.storage.runs import Pages
 
 Decoded = TypeVar("Decoded")
@@ -70,9 +70,19 @@ class LayerReader:
     def process(self) -> Process:
         """The process record. Raises CannotRestore if the layer has none."""
         if self._index.process is None:
-            raise CannotRestore(f"checkpoint {self.chain}@{self.id} holds memory only", "restore another one")
+            raise CannotRestore(
+                f"checkpoint {self.chain}@{self.id} holds memory only, no process",
+                "restore it into a process that runs (--into PID --ranges), or restore another one",
+            )
         plain = self._index.process
         return self._decode(self._index_offset, "process record", lambda: layer_index.process(plain))
+
+    def memory(self) -> RangeMemory | None:
+        """Which ranges of which process it holds; None if it holds a whole one, or pages alone."""
+        if self._index.memory is None:
+            return None
+        plain = self._index.memory
+        return self._decode(self._index_offset, "record of the ranges", lambda: layer_index.memory(plain))
 
     def live_blocks(self) -> Iterator[LiveBlock]:
         """Every block that has pages that count, in file order."""

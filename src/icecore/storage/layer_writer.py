@@ -19,9 +19,10 @@ from icecore.storage.hashing import Hashes, PageData, differs, hash_pages, is_ze
 from icecore.storage.image import EMPTY_MAP
 from icecore.storage.layer import LayerInfo, LayerStats
 from icecore.storage.layer_file import LayerFile
+from icecore.storage.layer_index import Record
 from icecore.storage.page_table import PageTable
-from icecore.storage.records import PAGE_SIZE, Process
-from icecore.storage.runs import EMPTY, Pages, Runs
+from icecore.storage.records import PAGE_SIZE, RangeMemory
+from icecore.storage.runs import EMPTY, Mask, Pages, Runs
 from icecore.storage.write_session import WriteSession
 
 
@@ -49,11 +50,14 @@ class LayerWriter:
         """The chain's: scratch files belong on the same file system."""
         return self._session.directory
 
-    def add(self, pages: Pages, data: PageData) -> int:
+    def add(self, pages: Pages, data: PageData, regardless: Mask | None = None) -> int:
         """Take the present bytes of ``pages`` (ascending, no repeats), one row of 4096 each; they may be overwritten
-        afterwards. Returns how many of them are new. Raises StoreUnusable."""
+        afterwards. Those of ``regardless`` are new even if they did not change. Returns how many are new. Raises
+        StoreUnusable."""
         hashes = hash_pages(data)
         fates = self._fates(pages, hashes)
+        if regardless is not None:
+            fates[regardless & (fates == Fate.SAME)] = Fate.STORED
         self._added.note(pages, fates)
         keep = fates == Fate.STORED
         with store_errors(self._session.directory):
@@ -65,7 +69,7 @@ class LayerWriter:
 
     def commit(
         self,
-        process: Process | None,
+        record: Record,
         populated: Runs,
         zero: Runs = EMPTY,
         guard: Runs = EMPTY,
@@ -73,6 +77,7 @@ class LayerWriter:
     ) -> LayerInfo:
         """Make the checkpoint: on return it is durable.
 
+        ``record``: the process; for a checkpoint of some ranges, those; None if it is nobody's memory.
         ``populated`` are the pages that have content, ``zero`` those that read as zeros, ``guard`` those that fault;
         nothing else exists. Raises StoreUnusable (the chain is then as it was) and RuntimeError if a populated page was
         neither added nor known.
@@ -81,7 +86,7 @@ class LayerWriter:
             classes = self._added.classes(populated, zero, guard, self._map)
             with store_errors(self._session.directory):
                 self._encoder.finish()
-                info = self._info(process, runs.count(populated), classes, stats or LayerStats())
+                info = self._info(record, runs.count(populated), classes, stats or LayerStats())
                 numbers, hashes = self._file.copies()
                 table = PageTable(
                     numbers=numbers,
@@ -91,7 +96,7 @@ class LayerWriter:
                     zero=classes.zero,
                     guard=classes.guard,
                 )
-                info = self._file.finish(self._session.file_name, info, process, table)
+                info = self._file.finish(self._session.file_name, info, record, table)
             self._session.advance_head(info, damaged=self._head_damaged)
             return info
         finally:
@@ -128,7 +133,7 @@ class LayerWriter:
         self._head_damaged |= block.head_damaged
         self._file.append(block)
 
-    def _info(self, process: Process | None, populated: int, classes: Classes, stats: LayerStats) -> LayerInfo:
+    def _info(self, record: Record, populated: int, classes: Classes, stats: LayerStats) -> LayerInfo:
         parent = self._session.parent
         stored = runs.count(classes.stored)
         return LayerInfo(
@@ -146,8 +151,8 @@ class LayerWriter:
             pages_stored=stored,
             bytes_raw=stored * PAGE_SIZE,
             bytes_written=0,
-            ranges=bool(process and process.ranges),
-            pid=process.pid if process else 0,
-            start_time=process.start_time if process else 0,
-            comm=process.comm if process else "",
+            ranges=isinstance(record, RangeMemory),
+            pid=record.pid if record else 0,
+            start_time=record.start_time if record else 0,
+            comm=record.comm if record else "",
         )

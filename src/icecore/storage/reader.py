@@ -15,7 +15,7 @@ from icecore.storage.layer import LayerInfo
 from icecore.storage.layer_reader import LayerReader
 from icecore.storage.layers import Layers
 from icecore.storage.page_file import Slots
-from icecore.storage.records import PAGE_SIZE, Process
+from icecore.storage.records import PAGE_SIZE, Process, RangeMemory
 from icecore.storage.replay import forget_damaged_head, replay
 from icecore.storage.runs import Pages, Runs
 
@@ -48,6 +48,11 @@ class CheckpointReader:
         if self._process is None:
             self._process = self._layer.process()
         return self._process
+
+    @property
+    def memory(self) -> RangeMemory | None:
+        """Whose memory it is and where it was, if it holds some ranges only."""
+        return self._layer.memory()
 
     def blocks(self, pages_per_block: int = 256) -> Iterator[tuple[Pages, PageData]]:
         """All pages with bytes, in address order: page numbers and one row of 4096 bytes for each.

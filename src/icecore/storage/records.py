@@ -6,7 +6,7 @@ refuses anything that is not of the declared type. Addresses are in bytes; page 
 A newer release may add a field with a default; it never changes the meaning of one.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 PAGE_SIZE = 4096
 
@@ -285,9 +285,23 @@ class Process:
     kernel_release: str
     machine: str
     host: str = ""
-    ranges: tuple[tuple[int, int], ...] = field(default=())
-    """Address ranges [start, end) if only those were taken; such a checkpoint is memory only."""
     child_subreaper: bool = False
     """prctl(PR_GET_CHILD_SUBREAPER)."""
     thp_disabled: int = 0
     """prctl(PR_GET_THP_DISABLE)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeMemory:
+    """What a checkpoint of some address ranges holds instead of a ``Process``: whose memory it is, and where it was."""
+
+    pid: int
+    start_time: int
+    """Field 22 of /proc/PID/stat, clock ticks since boot."""
+    comm: str
+    asked: tuple[str, ...]
+    """The ranges as they were registered: START-END in hexadecimal, or a name (heap, stack, a mapping's path)."""
+    ranges: tuple[tuple[int, int], ...]
+    """Where they were at that moment: [start, end), ascending and disjoint."""
+    mappings: tuple[Mapping, ...]
+    """What was mapped there and is kept, cut to the ranges; ``flags`` are left out."""
