@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from icecore.daemon.service import program
-from icecore.daemon.service.ports import Engine, Ports, Progress, Ranges, Report
+from icecore.daemon.service.ports import Engine, Ports, Progress, Report, Wanted
 from icecore.daemon.service.ports import Target as TargetPort
 from icecore.daemon.target import Target
 from icecore.errors import CannotRestore, TargetGone
@@ -37,6 +37,7 @@ class FakeReport:
     id: int
     kind: str = "keyframe"
     tracker: str = "fake"
+    tracker_reason: str = "it is a fake"
     rounds: int = 1
     pause_us: int = 10
     pages_populated: int = 3
@@ -93,12 +94,11 @@ class FakeEngine:
         os.close(fd)
 
 
-def open_engine(target: TargetPort, chain: Chain, tracker: str, ranges: Ranges) -> Engine:
+def open_engine(target: TargetPort, chain: Chain, wanted: Wanted) -> Engine:
     """What ``icecore.daemon.service.real`` does, without effect."""
-    del ranges
     if chain.name.startswith("refused"):
         raise CannotRestore("it holds a socket", "close it", ("fd 7: a socket",))
-    return FakeEngine(target, chain, tracker)
+    return FakeEngine(target, chain, wanted.tracker)
 
 
 if __name__ == "__main__":

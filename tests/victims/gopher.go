@@ -138,6 +138,7 @@ func main() {
 		go j.work(number, &done)
 	}
 	input := bufio.NewReader(os.Stdin)
+	time.Sleep(time.Millisecond) // the first timer makes the runtime open its epoll and pipe: now, not later unasked
 	fmt.Println("ready", os.Getpid())
 	parked := false
 	for {

@@ -6,19 +6,20 @@ thaw -> encode, write, link. Only freeze to thaw is pause. One ``Checkpointer`` 
 keeps the tracker between checkpoints; its calls block and must not overlap.
 """
 
-import gc
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from icecore.daemon.dedicated_thread import run_in_thread
+from icecore.daemon.quiet import undisturbed
 from icecore.daemon.report import Listener, Progress, Report
 from icecore.daemon.round import Round
-from icecore.daemon.state import MemoryOnly, State
+from icecore.daemon.state import RangeState, State
 from icecore.daemon.target import Target
-from icecore.daemon.tracker import Tracker, choose
-from icecore.errors import TargetGone
+from icecore.daemon.tracker import Ranges, Tracker, choose
+from icecore.daemon.tracker.ranges import refuse_empty
+from icecore.daemon.tracker.turn import turn_of
+from icecore.errors import StoreCorrupt, TargetGone, UsageError
 from icecore.inject import freeze
 from icecore.storage.chain import Chain
 from icecore.storage.layer import LayerInfo
@@ -32,11 +33,14 @@ def _silent(progress: Progress) -> None:
 class Checkpointer:
     """Takes checkpoints of one target into one chain."""
 
-    def __init__(self, target: Target, chain: Chain, tracker: str, ranges: tuple[tuple[int, int], ...]) -> None:
+    def __init__(self, target: Target, chain: Chain, tracker: str, ranges: Ranges, exact: bool) -> None:
         self.target = target
         self.chain = chain
         self._wanted = tracker
         self._ranges = ranges
+        self._exact = exact
+        self._turn = turn_of(target.pid, target.start_time)
+        """Others in this process may track the same target: held to look at it, and as long as it is frozen."""
         self._tracker: Tracker | None = None
         self._keyframe_due = False
         self._owed: Runs = EMPTY
@@ -44,10 +48,15 @@ class Checkpointer:
 
     @classmethod
     def open(
-        cls, target: Target, chain: Chain, tracker: str = "auto", ranges: tuple[tuple[int, int], ...] = ()
+        cls, target: Target, chain: Chain, tracker: str = "auto", ranges: Ranges = (), exact: bool = True
     ) -> "Checkpointer":
-        """Prepare; nothing is done to the target yet. ``ranges``: [start, end) in bytes; empty: everything."""
-        return cls(target, chain, tracker, ranges)
+        """Prepare; nothing is done to the target yet. ``ranges``: addresses [start, end) in bytes, and names; empty:
+        everything. ``exact``: pages that the tracker names are stored only if they changed, and wherever it may miss a
+        write their content decides. UsageError: the target has no memory in one of the ranges; the chain is of a whole
+        process and this is not, or the other way round."""
+        refuse_empty(target.pid, target.label, ranges)
+        _refuse_mixture(chain, ranges)
+        return cls(target, chain, tracker, ranges, exact)
 
     def checkpoint(self, kill: bool = False, progress: Listener | None = None) -> Report:
         """Take one checkpoint; with ``kill`` the target ends at exactly the moment that was kept.
@@ -79,22 +88,24 @@ class Checkpointer:
         )
 
     def _take(self, kill: bool, listen: Listener) -> Report:
-        state = MemoryOnly() if self._ranges else State(self.target)
+        with self._turn:
+            state = RangeState(self.target, self._ranges) if self._ranges else State(self.target)
         tracker, armed_us = self._arm(listen)
+        tracker.pause_us = 0
         with (
             self.chain.writer(force_keyframe=self._keyframe_due) as writer,
-            Round(self.target.pid, tracker, writer, state, self._owed) as work,
+            Round(self.target.pid, tracker, writer, state, self._owed, self._exact) as work,
         ):
             try:
                 work.pre_copy(listen)
                 listen(Progress("freeze"))
-                with _no_collection(), freeze(self.target.pid) as frozen:
+                with self._turn, undisturbed(), freeze(self.target.pid) as frozen:
                     work.frozen(frozen)
                     if kill:
-                        info = work.commit(listen, armed_us + frozen.elapsed_us())
+                        info = work.commit(listen, armed_us + tracker.pause_us + frozen.elapsed_us())
                         frozen.kill()
                         return self._succeeded(info)
-                return self._succeeded(work.commit(listen, armed_us + frozen.pause_us))
+                return self._succeeded(work.commit(listen, armed_us + tracker.pause_us + frozen.pause_us))
             except BaseException:
                 self._owed = union(self._owed, work.collected)
                 raise
@@ -109,9 +120,9 @@ class Checkpointer:
             return self._tracker, 0
         self._forget_tracker()
         listen(Progress("arm"))
-        tracker = choose(self.target.pid, self._wanted, self._ranges)
+        tracker = choose(self.target.pid, self._wanted, self._ranges, self._exact)
         try:
-            with _no_collection(), freeze(self.target.pid) as frozen:
+            with self._turn, undisturbed(), freeze(self.target.pid) as frozen:
                 tracker.arm(frozen)
         except BaseException:
             tracker.close()
@@ -140,16 +151,13 @@ class Checkpointer:
         self.close()
 
 
-@contextmanager
-def _no_collection() -> Generator[None]:
-    """The garbage collector may not pick the pause for its work."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+def _refuse_mixture(chain: Chain, ranges: Ranges) -> None:
+    """The newest checkpoint of a chain is what its users restore: it must be what they took the others to be."""
+    with suppress(StoreCorrupt):
+        newest = chain.newest()
+        if newest is not None and newest.ranges != bool(ranges):
+            kept = "ranges of a process" if newest.ranges else "whole processes"
+            raise UsageError(f"the chain {chain.name} keeps {kept}: this is the other kind", "give another name")
 
 
 def _report(name: str, pid: int, info: LayerInfo) -> Report:
@@ -159,6 +167,7 @@ def _report(name: str, pid: int, info: LayerInfo) -> Report:
         id=info.id,
         kind=info.kind,
         tracker=info.tracker,
+        tracker_reason=info.tracker_reason,
         rounds=info.rounds,
         pause_us=info.pause_us,
         pages_populated=info.pages_populated,

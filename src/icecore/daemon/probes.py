@@ -13,8 +13,10 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from icecore.daemon.tracker.soft_dirty_probe import keeps_marks_when_merging, scans_soft_dirty, soft_dirty_lacks
 from icecore.inject import freeze, steal_userfaultfd
 from icecore.kernel import pagemap, process_vm, ptrace, userfaultfd
+from icecore.kernel.clear_refs import clear_soft_dirty
 from icecore.kernel.clone3 import clone3_fork
 from icecore.kernel.pagemap import PM_SOFT_DIRTY, Pagemap
 from icecore.kernel.procfs import read_maps, read_status
@@ -171,9 +173,24 @@ def probe_write_protect() -> str:
 
 
 def probe_soft_dirty() -> str:
-    """Write a page and look at bit 55: clearing it would succeed even where nothing is tracked."""
-    with _memory() as (memory, start), Pagemap(os.getpid()) as own:
-        memory[0] = 1
-        entry = int(own.entries(start, start + PAGE_SIZE)[0])
-    _require(bool(entry & PM_SOFT_DIRTY), "a written page is not soft-dirty (CONFIG_MEM_SOFT_DIRTY)")
-    return "a write was seen"
+    """Clear the marks of a child, find its stack clean, write there, find it marked; and how marks are found here."""
+    _require(not soft_dirty_lacks(), soft_dirty_lacks())
+    with _child() as pid, Pagemap(pid) as pagemap, open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+        top = next(vma for vma in read_maps(pid) if vma.path == "[stack]").end - PAGE_SIZE
+        clear_soft_dirty(pid)
+        seen = [_is_marked(pagemap, top)]
+        memory.seek(top)
+        byte = memory.read(1)
+        memory.seek(top)
+        memory.write(byte)
+        seen += [_is_marked(pagemap, top)]
+    _require(seen == [False, True], f"a page was marked {seen} before and after a write, expected [False, True]")
+    how = "PAGEMAP_SCAN" if scans_soft_dirty() else "bit 55 of pagemap"
+    loses = (
+        "" if keeps_marks_when_merging() else "; merging mappings loses marks, so neighbours are compared by content"
+    )
+    return f"a write was seen, once; found by {how}{loses}"
+
+
+def _is_marked(pagemap: Pagemap, address: int) -> bool:
+    return bool(int(pagemap.entries(address, address + PAGE_SIZE)[0]) & PM_SOFT_DIRTY)

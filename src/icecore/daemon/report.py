@@ -27,6 +27,8 @@ class Report:
     kind: str
     """``keyframe`` or ``delta``."""
     tracker: str
+    tracker_reason: str
+    """Why this one, for people."""
     rounds: int
     """Reads of memory, the frozen one included."""
     pause_us: int

@@ -16,10 +16,22 @@ from icecore.daemon.tracker import Collected, Tracker
 from icecore.errors import CannotRestore
 from icecore.inject import Frozen
 from icecore.kernel.procfs import read_maps
+from icecore.storage.hashing import PageData
 from icecore.storage.layer import LayerInfo, LayerStats
 from icecore.storage.layer_writer import LayerWriter
 from icecore.storage.records import PAGE_SIZE
-from icecore.storage.runs import EMPTY, Runs, count, from_pages, intersect, split_blocks, subtract, union
+from icecore.storage.runs import (
+    EMPTY,
+    Pages,
+    Runs,
+    contains,
+    count,
+    from_pages,
+    intersect,
+    split_blocks,
+    subtract,
+    union,
+)
 
 PAGES_PER_BLOCK = 256
 SMALL = 128
@@ -32,11 +44,14 @@ SHRINKS = 0.7
 class Round:
     """Everything between the first collect and the linked layer."""
 
-    def __init__(self, pid: int, tracker: Tracker, writer: LayerWriter, state: ProcessState, owed: Runs) -> None:
+    def __init__(
+        self, pid: int, tracker: Tracker, writer: LayerWriter, state: ProcessState, owed: Runs, exact: bool = True
+    ) -> None:
         self._pid = pid
         self._tracker = tracker
         self._writer = writer
         self._state = state
+        self._exact = exact
         self._reader = PageReader(pid)
         self._spool = Spool(writer.directory)
         self.collected: Runs = EMPTY
@@ -51,7 +66,7 @@ class Round:
     def pre_copy(self, listen: Listener) -> None:
         """Live rounds until little is left or it stops shrinking."""
         last = None
-        while self._rounds < MAX_ROUNDS:
+        while self._rounds < MAX_ROUNDS and self._tracker.worth_a_live_round():
             left = self._live_round(listen)
             if left <= SMALL or (last is not None and left > last * SHRINKS):
                 break
@@ -64,7 +79,7 @@ class Round:
         total, done = count(wanted), 0
         for block in split_blocks(wanted, PAGES_PER_BLOCK):
             pages, data, unreadable = self._reader.read(block)
-            self._writer.add(pages, data)
+            self._add(pages, data, dirty)
             self._pending = union(self._pending, from_pages(unreadable))
             done += pages.size
             listen(Progress("pre-copy", done, total))
@@ -98,13 +113,17 @@ class Round:
             "a device or a file that was truncated may be mapped there: see /proc/PID/maps",
         )
 
+    def _add(self, pages: Pages, data: PageData, told: Runs) -> None:
+        """``told``: what the tracker says was written, which is stored unseen unless the policy is exact."""
+        self._writer.add(pages, data, None if self._exact else contains(told, pages))
+
     def commit(self, listen: Listener, paused_us: int) -> LayerInfo:
         """Encode what was copied while frozen, write the layer and link it into the chain."""
         process = self._state.complete()
         total, done = self._pages_read, 0
         listen(Progress("write", done, total))
         for pages, data in self._spool.blocks():
-            self._writer.add(pages, data)
+            self._add(pages, data, self._moment.dirty)
             done += pages.size
             listen(Progress("write", done, total))
         stats = LayerStats(

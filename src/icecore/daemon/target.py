@@ -135,7 +135,8 @@ def refuse_ended(label: str, stat: procfs.Stat) -> None:
 
 
 def refuse_traced(label: str, status: procfs.Status) -> None:
-    if status.tracer_pid:
+    # A thread of our own is another checkpoint of it, and soon done.
+    if status.tracer_pid and not os.path.exists(f"/proc/self/task/{status.tracer_pid}"):
         raise Busy(
             f"{label} is being traced by {tracer_name(status.tracer_pid)}",
             f"detach that debugger first (`kill {status.tracer_pid}` ends it)",

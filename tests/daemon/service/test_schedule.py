@@ -109,7 +109,8 @@ def test_a_checkpoint_of_any_process(daemon: Icecored, sleeper: Sleepers) -> Non
     with daemon.client() as client:
         report = client.call("Checkpoint", pid=victim.pid)["report"]
         assert item(report, "name") == f"sh-{victim.pid}"
-        assert item(report, "tracker") == "content"
+        assert item(report, "tracker") == "auto"
+        assert item(report, "tracker_reason") == "it is a fake"
         daemon.wait_for("closed sh-")
         listed = client.call("List")
         assert listed["targets"] == []

@@ -15,6 +15,7 @@ from icecore.daemon.service.registry import Registry
 from icecore.daemon.service.subject import Subject
 from icecore.errors import NoSuchCheckpoint, UsageError
 from icecore.storage.layer import LayerInfo
+from icecore.varlink.framing import JsonObject
 from icecore.varlink.idl import parse
 from icecore.varlink.interface import Interface
 from icecore.varlink.service import Call, Handler, Peer, Reply
@@ -51,10 +52,10 @@ class Api:
         """Hold a process and checkpoint it every interval."""
         asked = call.parameters
         pid, name, interval = arguments.pid(asked), arguments.name(asked), arguments.interval(asked)
-        tracker, ranges = arguments.tracker(asked), arguments.ranges(asked)
+        wanted = arguments.wanted(asked)
         target, owner = self._open_target(call.peer, pid)
-        name = name or arguments.default_name(target)
-        return {"target": views.target(await self._registry.track(target, owner, name, interval, tracker, ranges))}
+        name = name or arguments.default_name(target, wanted.ranges)
+        return {"target": views.target(await self._registry.track(target, owner, name, interval, wanted))}
 
     async def untrack(self, call: Call) -> Reply:
         """Let go of a process; its chain stays."""
@@ -97,17 +98,20 @@ class Api:
 
     async def _begin(self, call: Call) -> Job:
         """The job of a Checkpoint call: of a tracked target, or of a process that is opened for it alone."""
-        pid, name, kill = arguments.pid(call.parameters), arguments.name(call.parameters), call.parameters.get("kill")
+        asked = call.parameters
+        pid, name, kill = arguments.pid(asked), arguments.name(asked), asked.get("kill") is True
+        wanted = arguments.wanted(asked)
         if pid is None:
-            return self._tracked(call.peer, name).start(kill is True)
+            return _start(self._tracked(call.peer, name), asked, kill)
         target, owner = self._open_target(call.peer, pid)
-        held = self._registry.find_process(target)
-        if held is None or held.exited:
-            return await self._registry.once(target, owner, name or arguments.default_name(target), kill is True)
+        held = self._registry.holder(target, name, wanted.ranges)
+        if held is None:
+            name = name or arguments.default_name(target, wanted.ranges)
+            return await self._registry.once(target, owner, name, kill, wanted)
         target.close()
         if name not in (None, held.name):
             raise UsageError(f"process {pid} is tracked as {held.name}, not as {name}", "leave the name out")
-        return held.start(kill is True)
+        return _start(held, asked, kill)
 
     def _open_target(self, peer: Peer, pid: int | None) -> tuple[Target, authorise.Owner]:
         """The process and its owner, if the caller may touch it. Reads a few files of /proc: no thread needed."""
@@ -127,6 +131,16 @@ class Api:
         if subject is None or not authorise.may_see(peer, subject.owner):
             raise NoSuchCheckpoint(f"no target is tracked as {name}", "icecore status lists those that are")
         return subject
+
+
+def _start(subject: Subject, asked: JsonObject, kill: bool) -> Job:
+    """A checkpoint of a tracked target, which is as it was tracked."""
+    if given := [name for name in ("ranges", "tracker", "exact") if asked.get(name) is not None]:
+        raise UsageError(
+            f"{subject.name} is tracked already: its {' and '.join(given)} cannot be chosen",
+            "leave that out, or give the pid and another name",
+        )
+    return subject.start(kill)
 
 
 def _shown(name: str, owner: int, layers: Sequence[LayerInfo]) -> Reply:

@@ -4,8 +4,12 @@
 import re
 from itertools import pairwise
 
-from icecore.daemon.service.ports import Ranges, Target
+from icecore.daemon.service.ports import Target, Wanted
+from icecore.daemon.tracker import NAMES
+from icecore.daemon.tracker.base import Range, Ranges
+from icecore.daemon.tracker.ranges import spell
 from icecore.errors import NoSuchProcess, UsageError
+from icecore.kernel.procfs import is_name
 from icecore.storage.store import check_name
 from icecore.varlink.framing import Json, JsonObject
 
@@ -13,7 +17,7 @@ PAGE = 4096
 MAX_RANGES = 256
 MIN_INTERVAL, DEFAULT_INTERVAL, MAX_INTERVAL = 0.1, 1.0, 30 * 86400.0
 MAX_PID = 1 << 22
-TRACKERS = ("auto", "write-protect", "content")
+LONGEST_NAME = 64
 MAX_SHOWN = 100
 """Characters of nonsense that an error repeats; longer than any name."""
 
@@ -34,9 +38,10 @@ def name(parameters: JsonObject) -> str | None:
     return check_name(value[:MAX_SHOWN])
 
 
-def default_name(target: Target) -> str:
-    """``comm-pid``, with what a name must not hold replaced."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", f"{target.comm}-{target.pid}").lstrip("._-")
+def default_name(target: Target, ranges: Ranges = ()) -> str:
+    """``comm-pid``, for ranges ``comm-pid-heap`` and the like, with what a name must not hold replaced."""
+    words = [target.comm, str(target.pid), *(spell(one).strip("/[]") for one in ranges[:1])]
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(words)).lstrip("._-")[:LONGEST_NAME]
 
 
 def interval(parameters: JsonObject) -> float:
@@ -50,34 +55,52 @@ def interval(parameters: JsonObject) -> float:
     return seconds
 
 
+def wanted(parameters: JsonObject) -> Wanted:
+    """``tracker``, ``ranges`` and ``exact``."""
+    return Wanted(tracker(parameters), ranges(parameters), parameters.get("exact") is not False)
+
+
 def tracker(parameters: JsonObject) -> str:
     """``tracker``."""
     value = parameters.get("tracker")
     if value is None:
-        return TRACKERS[0]
-    if value not in TRACKERS:
-        raise UsageError(f"no tracker is called {str(value)[:MAX_SHOWN]!r}", f"use one of {', '.join(TRACKERS)}")
+        return NAMES[0]
+    if value not in NAMES:
+        raise UsageError(f"no tracker is called {str(value)[:MAX_SHOWN]!r}", f"use one of {', '.join(NAMES)}")
     return str(value)
 
 
 def ranges(parameters: JsonObject) -> Ranges:
-    """``ranges``, ascending."""
+    """``ranges``: addresses, ascending, then names."""
     given = parameters.get("ranges")
-    found = sorted(_range(item) for item in given) if isinstance(given, list) else []
+    found = [_range(item) for item in given] if isinstance(given, list) else []
     if len(found) > MAX_RANGES:
         raise UsageError(f"{len(found)} ranges are too many", f"give at most {MAX_RANGES}")
-    for (_, end), (start, _) in pairwise(found):
+    addresses = sorted(one for one in found if not isinstance(one, str))
+    for (_, end), (start, _) in pairwise(addresses):
         if start < end:
             raise UsageError(f"two ranges overlap at {start:#x}", "give each address once")
-    return tuple(found)
+    return (*addresses, *dict.fromkeys(one for one in found if isinstance(one, str)))
 
 
-def _range(item: Json) -> tuple[int, int]:
+def _range(item: Json) -> Range:
     fields = item if isinstance(item, dict) else {}
+    if fields.get("name") is not None:
+        return _name_of_mapping(fields)
     start, end = _int(fields.get("start")) or 0, _int(fields.get("end")) or 0
     if not 0 <= start < end or start % PAGE or end % PAGE:
         raise UsageError(f"not a range of pages: {start:#x} to {end:#x}", "give start < end, multiples of 4096")
     return start, end
+
+
+def _name_of_mapping(fields: JsonObject) -> str:
+    name = str(fields["name"])
+    if not is_name(name) or fields.get("start") is not None or fields.get("end") is not None:
+        raise UsageError(
+            f"not a range: {name[:MAX_SHOWN]!r}",
+            "give either start and end, or a name: heap, stack, or a path as /proc/PID/maps shows it",
+        )
+    return name
 
 
 def _int(value: Json) -> int | None:

@@ -10,6 +10,8 @@ from icecore.daemon.doctor import Ability, probe_all
 
 WRITE_PROTECT = ("injection", "PAGEMAP_SCAN", "userfaultfd", "write protection")
 """The abilities that the write-protect tracker needs."""
+SOFT_DIRTY = "soft-dirty"
+"""The one that the tracker of that name needs."""
 
 
 @cache
@@ -18,12 +20,18 @@ def features() -> dict[str, object]:
     host = os.uname()
     abilities = probe_all()
     missing = missing_for_write_protect(abilities)
+    unmarked = next(ability for ability in abilities if ability.name == SOFT_DIRTY)
     return {
         "version": icecore.__version__,
         "kernel": host.release,
         "machine": host.machine,
         "trackers": [
             {"name": "write-protect", "available": not missing, "reason": missing},
+            {
+                "name": "soft-dirty",
+                "available": unmarked.present,
+                "reason": "" if unmarked.present else unmarked.detail,
+            },
             {"name": "content", "available": True, "reason": ""},
         ],
         "abilities": [asdict(ability) for ability in abilities],

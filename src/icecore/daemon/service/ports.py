@@ -5,10 +5,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from icecore.daemon.tracker.base import Ranges
 from icecore.storage.chain import Chain
 
-Ranges = tuple[tuple[int, int], ...]
-"""Address ranges [start, end) in bytes; empty: the whole process."""
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of a process its client wants to have, and how it is tracked."""
+
+    tracker: str = "auto"
+    ranges: Ranges = ()
+    """Empty: the whole process."""
+    exact: bool = True
+    """Compare what a tracker names with the chain wherever it may name too much."""
 
 
 class Target(Protocol):
@@ -47,6 +56,8 @@ class Report(Protocol):
     @property
     def tracker(self) -> str: ...
     @property
+    def tracker_reason(self) -> str: ...
+    @property
     def pause_us(self) -> int: ...
     @property
     def pages_dirty(self) -> int: ...
@@ -72,4 +83,4 @@ class Ports:
     """How to come by them; each call may block and may raise any IcecoreError."""
 
     open_target: Callable[[int], Target]
-    open_engine: Callable[[Target, Chain, str, Ranges], Engine]
+    open_engine: Callable[[Target, Chain, Wanted], Engine]

@@ -3,9 +3,10 @@
 
 from icecore.daemon import check
 from icecore.daemon.engine import Checkpointer
-from icecore.daemon.service.ports import Engine, Ports, Ranges
+from icecore.daemon.service.ports import Engine, Ports, Wanted
 from icecore.daemon.service.ports import Target as TargetPort
 from icecore.daemon.target import Target
+from icecore.daemon.tracker.turn import turn_of
 from icecore.storage.chain import Chain
 
 
@@ -14,11 +15,12 @@ def real_ports() -> Ports:
     return Ports(Target.open, open_engine)
 
 
-def open_engine(target: TargetPort, chain: Chain, tracker: str, ranges: Ranges) -> Engine:
+def open_engine(target: TargetPort, chain: Chain, wanted: Wanted) -> Engine:
     """An engine for a process that could be restored: CannotRestore says at once what speaks against it."""
     assert isinstance(target, Target)
-    if not ranges:
-        reasons = check.check(target)
+    if not wanted.ranges:
+        with turn_of(target.pid, target.start_time):
+            reasons = check.check(target)
         if reasons:
             raise check.cannot_restore(target.label, reasons)
-    return Checkpointer.open(target, chain, tracker, ranges)
+    return Checkpointer.open(target, chain, wanted.tracker, wanted.ranges, wanted.exact)

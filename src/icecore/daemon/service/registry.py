@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every target that the daemon holds, by name: no process and no chain is held twice."""
+"""Every target that the daemon holds, by name: no chain is held twice, and no process as a whole."""
 
 import logging
 from collections.abc import Iterator
@@ -10,9 +10,10 @@ import trio
 from icecore.daemon.service.authorise import ROOT, Owner
 from icecore.daemon.service.chains import Chains
 from icecore.daemon.service.job import Job
-from icecore.daemon.service.ports import Engine, Ports, Ranges, Target
+from icecore.daemon.service.ports import Engine, Ports, Target, Wanted
 from icecore.daemon.service.schedule import hold, hold_once
 from icecore.daemon.service.subject import Subject
+from icecore.daemon.tracker.base import Ranges
 from icecore.errors import Busy, NoSuchCheckpoint
 
 log = logging.getLogger(__name__)
@@ -23,8 +24,6 @@ MAX_TARGETS_OF_USER = 250
 """Of those, for one uid other than root: nobody takes all places."""
 MAX_EXITED = 100
 """Ended targets that List still shows."""
-ONE_SHOT_TRACKER = "auto"
-"""All memory is compared with the chain either way; with a tracker that happens before the pause, not in it."""
 
 
 class Registry:
@@ -43,21 +42,20 @@ class Registry:
         """The subject of that name, ended ones included."""
         return self._subjects.get(name)
 
-    def find_process(self, target: Target) -> Subject | None:
-        """The subject that holds this very process."""
-        same = (
-            found for found in self if found.target.pid == target.pid and found.target.start_time == target.start_time
-        )
-        return next(same, None)
+    def holder(self, target: Target, name: str | None, ranges: Ranges) -> Subject | None:
+        """The subject that a checkpoint of this process is of: the one of that name, or the one that holds it as a
+        whole, unless it is asked for some ranges."""
+        alive = [subject for subject in self if not subject.exited and _same(subject.target, target)]
+        named = (subject for subject in alive if subject.name == name)
+        return next(named, None) or (None if ranges else next(filter(_is_whole, alive), None))
 
-    async def track(
-        self, target: Target, owner: Owner, name: str, interval: float, tracker: str, ranges: Ranges
-    ) -> Subject:
+    async def track(self, target: Target, owner: Owner, name: str, interval: float, wanted: Wanted) -> Subject:
         """Holds ``target`` (its own from here on) and checkpoints it every interval, the first time at once.
 
-        Raises what the engine refuses, Busy when the process or the name is held already; the target is closed then.
+        Raises what the engine refuses, Busy when the process (as a whole) or the name is held already; the target is
+        closed then.
         """
-        subject = await self._admit(target, owner, name, interval, tracker, ranges)
+        subject = await self._admit(target, owner, name, interval, wanted)
         try:
             await subject.prepare()
         except BaseException:
@@ -68,9 +66,9 @@ class Registry:
         log.info("%s: process %d (%s) is tracked every %g s", name, target.pid, target.comm, interval)
         return subject
 
-    async def once(self, target: Target, owner: Owner, name: str, kill: bool) -> Job:
+    async def once(self, target: Target, owner: Owner, name: str, kill: bool, wanted: Wanted) -> Job:
         """One checkpoint of a process that is not tracked, in the background. Raises Busy as ``track`` does."""
-        subject = await self._admit(target, owner, name, 0.0, ONE_SHOT_TRACKER, ())
+        subject = await self._admit(target, owner, name, 0.0, wanted)
         job = subject.job()
         self._nursery.start_soon(self._hold_once, subject, job, kill)
         return job
@@ -97,27 +95,25 @@ class Registry:
             self._forget(subject)
             job.finish()  # not before: the caller may ask for the next one at once
 
-    async def _admit(
-        self, target: Target, owner: Owner, name: str, interval: float, tracker: str, ranges: Ranges
-    ) -> Subject:
+    async def _admit(self, target: Target, owner: Owner, name: str, interval: float, wanted: Wanted) -> Subject:
         """A new subject under its name, so that whoever comes next finds it taken."""
         try:
             while (old := self._subjects.get(name)) is not None and old.exited and not old.closed.is_set():
                 await old.closed.wait()
-            self._refuse(target, name, owner)
+            self._refuse(target, name, owner, wanted)
         except BaseException:
             target.close()
             raise
-        open_engine = partial(self._open_engine, target, owner, name, tracker, ranges)
-        subject = Subject(name, target, owner.uid, interval, open_engine)
+        open_engine = partial(self._open_engine, target, owner, name, wanted)
+        subject = Subject(name, target, owner.uid, interval, wanted, open_engine)
         self._subjects.pop(name, None)
         self._subjects[name] = subject
         self._drop_oldest_exited()
         return subject
 
-    def _refuse(self, target: Target, name: str, owner: Owner) -> None:
-        other = self.find_process(target)
-        if other is not None and not other.exited:
+    def _refuse(self, target: Target, name: str, owner: Owner, wanted: Wanted) -> None:
+        other = None if wanted.ranges else self.holder(target, None, ())
+        if other is not None:
             raise Busy(f"process {target.pid} ({target.comm}) is held as {other.name}", f"icecore untrack {other.name}")
         other = self._subjects.get(name)
         if other is not None and not other.exited:
@@ -126,11 +122,11 @@ class Registry:
         if len(owners) >= MAX_TARGETS or (owner.uid != ROOT and owners.count(owner.uid) >= MAX_TARGETS_OF_USER):
             raise Busy("the daemon holds as many targets as it may", "untrack some")
 
-    def _open_engine(self, target: Target, owner: Owner, name: str, tracker: str, ranges: Ranges) -> Engine:
+    def _open_engine(self, target: Target, owner: Owner, name: str, wanted: Wanted) -> Engine:
         """Blocking."""
         chain, new = self._chains.claim(name, owner)
         try:
-            return self._ports.open_engine(target, chain, tracker, ranges)
+            return self._ports.open_engine(target, chain, wanted)
         except BaseException:
             if new:
                 self._chains.remove_empty(chain)
@@ -144,3 +140,11 @@ class Registry:
     def _forget(self, subject: Subject) -> None:
         if self._subjects.get(subject.name) is subject:
             del self._subjects[subject.name]
+
+
+def _same(one: Target, other: Target) -> bool:
+    return (one.pid, one.start_time) == (other.pid, other.start_time)
+
+
+def _is_whole(subject: Subject) -> bool:
+    return not subject.wanted.ranges

@@ -11,7 +11,7 @@ import trio
 
 from icecore.daemon.service.authorise import require_unchanged
 from icecore.daemon.service.job import Job
-from icecore.daemon.service.ports import Engine, Report, Target
+from icecore.daemon.service.ports import Engine, Report, Target, Wanted
 from icecore.errors import Busy, IcecoreError, TargetGone
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class Subject:
     owner: int
     interval: float
     """Seconds."""
+    wanted: Wanted
     open_engine: Callable[[], Engine]
     record: Record = field(default_factory=Record)
     exited: bool = False

@@ -3,12 +3,13 @@
 
 from icecore.daemon.service.ports import Progress
 from icecore.daemon.service.subject import Subject
+from icecore.daemon.tracker.base import Range
 from icecore.storage.layer import LayerInfo
 
 
 def target(subject: Subject) -> dict[str, object]:
     """``type Target``."""
-    record = subject.record
+    record, wanted = subject.record, subject.wanted
     return {
         "name": subject.name,
         "pid": subject.target.pid,
@@ -16,12 +17,21 @@ def target(subject: Subject) -> dict[str, object]:
         "comm": subject.target.comm,
         "owner": subject.owner,
         "interval": subject.interval,
+        "ranges": [memory_range(one) for one in wanted.ranges],
+        "tracker": record.last.tracker if record.last else wanted.tracker,
+        "tracker_reason": record.last.tracker_reason if record.last else "",
+        "exact": wanted.exact,
         "state": subject.state,
         "taken": record.taken,
         "last": record.last.as_json() if record.last else None,
         "failures": record.failures,
         "problem": problem(subject),
     }
+
+
+def memory_range(one: Range) -> dict[str, object]:
+    """``type Range``."""
+    return {"name": one} if isinstance(one, str) else {"start": one[0], "end": one[1]}
 
 
 def problem(subject: Subject) -> dict[str, object] | None:

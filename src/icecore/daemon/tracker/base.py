@@ -9,8 +9,11 @@ from icecore.inject import Frozen
 from icecore.kernel.procfs import Vma
 from icecore.storage.runs import Runs
 
-Ranges = tuple[tuple[int, int], ...]
-"""[start, end) in bytes, page-aligned; empty: the whole address space."""
+Range = tuple[int, int] | str
+"""[start, end) in bytes, page-aligned; or the name of mappings (``kernel.procfs.spans_of``), looked up anew each time
+since they grow."""
+Ranges = tuple[Range, ...]
+"""What is tracked; empty: the whole address space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +39,11 @@ class Tracker(Protocol):
     """Used by one OS thread at a time. Every method raises TargetGone when the address space is no more."""
 
     name: str
-    """``write-protect``, ``content``."""
+    """``write-protect``, ``soft-dirty``, ``content``."""
     reason: str
     """Why this one, for people."""
+    pause_us: int
+    """Microseconds for which ``collect`` has stopped the target; the caller sets it back to 0."""
 
     def arm(self, frozen: Frozen) -> None:
         """Do what needs a stopped target; the first ``collect`` does the rest."""
@@ -46,6 +51,10 @@ class Tracker(Protocol):
 
     def alive(self) -> bool:
         """Whether the address space that this tracker was made for still exists (no exit, no exec)."""
+        ...
+
+    def worth_a_live_round(self) -> bool:
+        """Whether one more ``collect`` would make the whole pause shorter: it may have to stop the target itself."""
         ...
 
     def collect(self, vmas: Sequence[Vma]) -> Runs:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from icecore.daemon.tracker.base import Collected, Ranges
 from icecore.daemon.tracker.gone import target_gone
 from icecore.daemon.tracker.layout import make_layout
-from icecore.daemon.tracker.moment import NOTHING_KNOWN, take_moment
+from icecore.daemon.tracker.moment import NOTHING_KNOWN, scanner_for, take_moment
+from icecore.daemon.tracker.proof import NO_PROOF
 from icecore.inject import Frozen
 from icecore.kernel.pagemap import Pagemap
 from icecore.kernel.procfs import Vma
@@ -20,6 +21,7 @@ class Content:
 
     def __init__(self, pid: int, ranges: Ranges = (), reason: str = "") -> None:
         self.reason = reason or "every page is read and compared"
+        self.pause_us = 0
         self._pid = pid
         self._ranges = ranges
         with target_gone(pid):
@@ -32,6 +34,10 @@ class Content:
         """See ``Tracker.alive``."""
         return self._pagemap.has_address_space()
 
+    def worth_a_live_round(self) -> bool:
+        """See ``Tracker.worth_a_live_round``: it never stops the target."""
+        return True
+
     def collect(self, vmas: Sequence[Vma]) -> Runs:  # noqa: ARG002 (the signature is Tracker's)
         """Nothing: what is read while the target runs would have to be read again."""
         return EMPTY
@@ -39,7 +45,8 @@ class Content:
     def collect_frozen(self, vmas: Sequence[Vma]) -> Collected:
         """All data pages, in doubt."""
         with target_gone(self._pid, self._pagemap):
-            moment = take_moment(self._pid, self._pagemap, make_layout(vmas, self._ranges), self._ranges, NOTHING_KNOWN)
+            layout = make_layout(vmas, self._ranges)
+            moment = take_moment(self._pid, scanner_for(self._pagemap), layout, NOTHING_KNOWN, NO_PROOF)
         populated = union(moment.private, moment.shared)
         return Collected(EMPTY, populated, moment.zero, moment.guard, populated)
 

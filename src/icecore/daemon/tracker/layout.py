@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icecore.daemon.tracker.base import Ranges
-from icecore.kernel.procfs import Vma
+from icecore.kernel.arch.x86_64 import TASK_SIZE
+from icecore.kernel.procfs import Span, Vma, spans_of
 from icecore.storage.records import PAGE_SIZE
 from icecore.storage.runs import Runs, normalise
+
+EVERYTHING: tuple[Span, ...] = ((0, TASK_SIZE),)
 
 
 class Backing(Enum):
@@ -39,6 +42,10 @@ class Layout:
     """All pieces, and the pages of each backing."""
 
     pieces: tuple[Piece, ...]
+    spans: tuple[Span, ...]
+    """What is tracked, mapped or not: ascending, disjoint, bytes."""
+    scope: Runs
+    """The same in pages."""
     anonymous: Runs
     file: Runs
     shared: Runs
@@ -54,11 +61,14 @@ class Layout:
 
 def make_layout(vmas: Sequence[Vma], ranges: Ranges) -> Layout:
     """Leaves out what the kernel maps by itself, and shared files: their content is not the process's."""
-    pieces = tuple(piece for vma in vmas if (backing := backing_of(vma)) for piece in _clip(vma, backing, ranges))
+    spans = resolve(vmas, ranges)
+    pieces = tuple(piece for vma in vmas if (backing := backing_of(vma)) for piece in _clip(vma, backing, spans))
     by_backing = {backing: tuple(piece for piece in pieces if piece.backing is backing) for backing in Backing}
     borders = {backing: _borders(found) for backing, found in by_backing.items()}
     return Layout(
         pieces=pieces,
+        spans=spans,
+        scope=_pages(spans),
         anonymous=normalise(borders[Backing.ANONYMOUS]),
         file=normalise(borders[Backing.FILE]),
         shared=normalise(borders[Backing.SHARED]),
@@ -66,6 +76,15 @@ def make_layout(vmas: Sequence[Vma], ranges: Ranges) -> Layout:
         shared_pieces=by_backing[Backing.SHARED],
         file_borders=borders[Backing.FILE],
     )
+
+
+def resolve(vmas: Sequence[Vma], ranges: Ranges) -> tuple[Span, ...]:
+    """Where the ranges are, given the mappings as they are now."""
+    if not ranges:
+        return EVERYTHING
+    found = [span for one in ranges for span in (spans_of(one, vmas) if isinstance(one, str) else (one,))]
+    joined: list[list[int]] = (_pages(found) * np.uint64(PAGE_SIZE)).tolist()
+    return tuple((start, end) for start, end in joined)
 
 
 def backing_of(vma: Vma) -> Backing | None:
@@ -77,11 +96,15 @@ def backing_of(vma: Vma) -> Backing | None:
     return Backing.FILE if vma.inode else Backing.ANONYMOUS
 
 
-def _clip(vma: Vma, backing: Backing, ranges: Ranges) -> Iterable[Piece]:
-    if not ranges:
+def _clip(vma: Vma, backing: Backing, spans: Sequence[Span]) -> Iterable[Piece]:
+    if spans is EVERYTHING:
         return (Piece(vma.start, vma.end, backing, vma),)
-    borders = ((max(vma.start, start), min(vma.end, end)) for start, end in ranges)
+    borders = ((max(vma.start, start), min(vma.end, end)) for start, end in spans)
     return (Piece(start, end, backing, vma) for start, end in borders if start < end)
+
+
+def _pages(spans: Iterable[Span]) -> Runs:
+    return normalise([(start // PAGE_SIZE, end // PAGE_SIZE) for start, end in spans])
 
 
 def _borders(pieces: Iterable[Piece]) -> NDArray[np.uint64]:

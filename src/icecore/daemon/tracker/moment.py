@@ -13,38 +13,34 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from icecore.daemon.tracker.base import Ranges
+from icecore.daemon.tracker.entry_scan import EntryScan
+from icecore.daemon.tracker.giants import empty_giants
 from icecore.daemon.tracker.layout import Layout
+from icecore.daemon.tracker.proof import WRITE_PROTECTED, Proof
 from icecore.daemon.tracker.regions import (
     POPULATED,
     Mask,
-    classes,
     clip,
     has,
     is_copy,
     is_data,
     merged,
     runs_of,
-    unproven,
 )
 from icecore.daemon.tracker.shared_memory import populated_pages
-from icecore.kernel.arch.x86_64 import TASK_SIZE
 from icecore.kernel.pagemap import (
     PAGE_IS_FILE,
     PAGE_IS_GUARD,
     PAGE_IS_PFNZERO,
     PAGE_IS_PRESENT,
-    PAGE_IS_WPALLOWED,
-    PAGE_IS_WRITTEN,
     Pagemap,
     Regions,
+    supported_categories,
 )
 from icecore.storage.records import PAGE_SIZE
 from icecore.storage.runs import EMPTY, Runs, intersect, subtract, union
 
-INVERTED = PAGE_IS_PRESENT | PAGE_IS_WPALLOWED
-NOT_PLAIN = PAGE_IS_WRITTEN | PAGE_IS_PFNZERO | INVERTED
-"""With INVERTED: written, zero, absent, or not protected."""
+Scanner = Pagemap | EntryScan
 HUGE_PAGE_SIZE = 2 << 20
 
 
@@ -66,6 +62,8 @@ class Moment:
     private: Runs
     written: Runs
     """Those of ``private`` that are not proven unwritten."""
+    told: Runs
+    """Those of ``written`` of which the kernel says so; the others were not watched."""
     shared: Runs
     file: FilePages
     zero: Runs
@@ -85,20 +83,27 @@ class Known:
 NOTHING_KNOWN = Known(EMPTY, EMPTY)
 
 
-def take_moment(pid: int, pagemap: Pagemap, layout: Layout, ranges: Ranges, known: Known) -> Moment:
+def scanner_for(pagemap: Pagemap, wanted: int = PAGE_IS_PRESENT) -> Scanner:
+    """The quick one if this kernel's PAGEMAP_SCAN knows the category ``wanted``."""
+    return pagemap if supported_categories() & wanted else EntryScan(pagemap)
+
+
+def take_moment(pid: int, scanner: Scanner, layout: Layout, known: Known, proof: Proof = WRITE_PROTECTED) -> Moment:
     """Look at everything; ``known`` says how far the bits can be trusted."""
-    regions = _scan(pagemap, ranges)
+    sparse = bool(proof.not_plain) and isinstance(scanner, Pagemap) and reports_holes()
+    regions = _scan(pid, scanner, layout, proof, sparse)
     data = is_data(regions)
-    unproven_data = runs_of(regions, data & unproven(regions))
+    unproven_data = runs_of(regions, data & proof.unproven(regions))
     guard = clip(runs_of(regions, has(regions, PAGE_IS_GUARD)), layout.everything)
-    anonymous = _anonymous(layout, regions, data)
-    file = _file_pages(pagemap, layout, unproven_data, known)
+    anonymous = _anonymous(layout, regions, data, sparse)
+    file = _file_pages(scanner, layout, unproven_data, known, proof)
     shared = merged([populated_pages(pid, piece) for piece in layout.shared_pieces])
     private = union(anonymous, file.copies)
-    written = union(clip(unproven_data, layout.anonymous), file.written)
+    told = union(clip(unproven_data, layout.anonymous), file.written)
     return Moment(
         private=private,
-        written=union(written, intersect(private, known.unwatched)),
+        written=union(told, intersect(private, known.unwatched)),
+        told=told,
         shared=subtract(shared, guard),
         file=file,
         zero=clip(runs_of(regions, has(regions, PAGE_IS_PFNZERO)), layout.everything),
@@ -106,17 +111,24 @@ def take_moment(pid: int, pagemap: Pagemap, layout: Layout, ranges: Ranges, know
     )
 
 
-def _scan(pagemap: Pagemap, ranges: Ranges) -> Regions:
-    spans = ranges or ((0, TASK_SIZE),)
-    if reports_holes():
-        return pagemap.scan_spans(spans, inverted=INVERTED, anyof=NOT_PLAIN, returned=classes())
-    return pagemap.scan_spans(spans, anyof=POPULATED, returned=classes())
+def _scan(pid: int, scanner: Scanner, layout: Layout, proof: Proof, sparse: bool) -> Regions:
+    """``sparse``: all that is not plain; otherwise all that is populated."""
+    fast = isinstance(scanner, Pagemap)
+    spans = layout.spans if fast else _bytes(subtract(layout.everything, empty_giants(pid, layout)))
+    returned = proof.returned | supported_categories() & PAGE_IS_GUARD
+    if sparse:
+        return scanner.scan_spans(spans, inverted=proof.inverted, anyof=proof.not_plain, returned=returned)
+    return scanner.scan_spans(spans, anyof=POPULATED, returned=returned)
 
 
-def _anonymous(layout: Layout, regions: Regions, data: Mask) -> Runs:
-    if reports_holes():
+def _anonymous(layout: Layout, regions: Regions, data: Mask, sparse: bool) -> Runs:
+    if sparse:
         return subtract(layout.anonymous, runs_of(regions, ~data))
     return clip(runs_of(regions, data), layout.anonymous)
+
+
+def _bytes(runs: Runs) -> list[tuple[int, int]]:
+    return [(start * PAGE_SIZE, end * PAGE_SIZE) for start, end in runs.tolist()]
 
 
 @functools.cache
@@ -138,14 +150,13 @@ def reports_holes() -> bool:
     return found == [(0, inside), (inside + PAGE_SIZE, size)]
 
 
-def _file_pages(pagemap: Pagemap, layout: Layout, unproven_data: Runs, known: Known) -> FilePages:
+def _file_pages(scanner: Scanner, layout: Layout, unproven_data: Runs, known: Known, proof: Proof) -> FilePages:
     hulls = _hulls(layout, unproven_data, known.copies, known.unwatched)
     if not hulls:
         return FilePages(EMPTY, EMPTY, EMPTY, EMPTY)
-    regions = pagemap.scan_spans(
-        hulls, inverted=PAGE_IS_FILE, mask=PAGE_IS_FILE, anyof=POPULATED, returned=classes() | PAGE_IS_FILE
-    )
-    mine, written = is_copy(regions), unproven(regions)
+    returned = proof.returned | PAGE_IS_FILE | supported_categories() & PAGE_IS_GUARD
+    regions = scanner.scan_spans(hulls, inverted=PAGE_IS_FILE, mask=PAGE_IS_FILE, anyof=POPULATED, returned=returned)
+    mine, written = is_copy(regions), proof.unproven(regions)
     # Neither present nor written: a copy that was swapped out or dropped, or, where there was no copy, a page of the
     # file that was reclaimed and left its protection behind as a marker.
     absent = runs_of(regions, mine & ~written & ~has(regions, PAGE_IS_PRESENT))

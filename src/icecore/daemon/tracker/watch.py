@@ -7,11 +7,12 @@ changed its borders or protection keeps its registration and is not read again.
 """
 
 import errno
+from contextlib import suppress
 
 import numpy as np
 
 from icecore.daemon.tracker.foreign import is_hugetlb
-from icecore.daemon.tracker.layout import Backing, Layout, Piece
+from icecore.daemon.tracker.layout import EVERYTHING, Backing, Layout, Piece
 from icecore.daemon.tracker.regions import POPULATED, classes, is_copy, is_data, merged, runs_of, unproven
 from icecore.daemon.tracker.shared_memory import populated_pages
 from icecore.kernel.pagemap import (
@@ -22,7 +23,7 @@ from icecore.kernel.pagemap import (
     Pagemap,
     Regions,
 )
-from icecore.kernel.userfaultfd import UFFDIO_REGISTER_MODE_WP, register, write_protect
+from icecore.kernel.userfaultfd import UFFDIO_REGISTER_MODE_WP, register, unregister, write_protect
 from icecore.storage.records import PAGE_SIZE
 from icecore.storage.runs import EMPTY, Runs, intersect, normalise, subtract, union
 
@@ -46,14 +47,25 @@ class Watch:
 
     def collect(self, layout: Layout) -> Runs:
         """Pages written since the last call, and all data pages of mappings that are new; see ``Tracker.collect``."""
-        self._ours = {backing: intersect(runs, layout.of(backing)) for backing, runs in self._ours.items()}
-        self.refused = intersect(self.refused, layout.everything)
-        self.copies = intersect(self.copies, layout.file)
+        self._ours = {backing: _still(runs, layout, layout.of(backing)) for backing, runs in self._ours.items()}
+        self.refused = _still(self.refused, layout, layout.everything)
+        self.copies = _still(self.copies, layout, layout.file)
         return merged([self._collect(piece) for piece in layout.pieces])
 
     def unwatched(self, layout: Layout) -> Runs:
         """Pages whose bits prove nothing, since we never saw them registered as what they are."""
         return merged([subtract(layout.of(backing), runs) for backing, runs in self._ours.items()])
+
+    def registered(self, scope: Runs) -> Runs:
+        """The pages of ``scope`` that are ours: written pages among them may have been named, and re-armed."""
+        return intersect(merged(list(self._ours.values())), scope)
+
+    def release(self, pages: Runs) -> None:
+        """Nobody wants to know of these any more: writing to them costs the target nothing from now on."""
+        for start, end in _bytes(self.registered(pages)):
+            with suppress(OSError):  # unmapped, or not ours any more
+                unregister(self._userfaultfd, start, end - start)
+        self._ours = {backing: subtract(runs, pages) for backing, runs in self._ours.items()}
 
     def _collect(self, piece: Piece) -> Runs:
         ours = self._ours[piece.backing]
@@ -83,7 +95,7 @@ class Watch:
         """Register, and only then look: a page populated in between is written, so the next call names it."""
         whole = _pages(start, end)
         try:
-            registered = not is_hugetlb(piece.vma) and self._register(start, end)
+            registered = _is_worth_it(piece) and self._register(start, end)
         except MemoryError:
             return EMPTY  # unmapped since it was listed
         if registered:
@@ -144,6 +156,18 @@ class Watch:
         """The populated regions. FILE is asked for only where it decides something, since it is slow."""
         returned = classes() | (PAGE_IS_FILE if piece.backing is Backing.FILE else 0)
         return self._pagemap.scan(start, end, flags=flags, mask=mask, anyof=POPULATED, returned=returned)
+
+
+def _still(runs: Runs, layout: Layout, there: Runs) -> Runs:
+    """As far as the layout reaches, only what is still there; the rest is other clients' and was not looked at."""
+    kept = intersect(runs, there)
+    return kept if layout.spans is EVERYTHING else union(subtract(runs, layout.scope), kept)
+
+
+def _is_worth_it(piece: Piece) -> bool:
+    """Shared memory is in doubt whatever its bits say, and protecting it is not free of risk: MADV_GUARD_INSTALL never
+    returns where there are protected pages in a mapping that is not anonymous (seen on 6.18)."""
+    return piece.backing is not Backing.SHARED and not is_hugetlb(piece.vma)
 
 
 def _covers(runs: Runs, start: int, end: int) -> bool:

@@ -2,77 +2,64 @@
 """Tracking by asynchronous write protection: userfaultfd WP_ASYNC and PAGEMAP_SCAN (Linux 6.7), page by page.
 
 The descriptor is made inside the target and taken out of it; the target itself keeps nothing and never waits for us.
-If we die the kernel lifts the protection.
+If we die the kernel lifts the protection. Several trackers of one process share it (``SharedWatch``).
 """
 
-import os
 from collections.abc import Sequence
 
 from icecore.daemon.tracker.base import Collected, Ranges
-from icecore.daemon.tracker.foreign import owns_userfaultfd
 from icecore.daemon.tracker.gone import target_gone
 from icecore.daemon.tracker.layout import Layout, make_layout
-from icecore.daemon.tracker.moment import NOTHING_KNOWN, Known, take_moment
+from icecore.daemon.tracker.moment import take_moment
 from icecore.daemon.tracker.regions import merged
-from icecore.daemon.tracker.watch import Watch
-from icecore.errors import KernelLacks
-from icecore.inject import Frozen, steal_userfaultfd
-from icecore.kernel.pagemap import Pagemap
+from icecore.daemon.tracker.shared_watch import join
+from icecore.inject import Frozen
 from icecore.kernel.procfs import Vma, read_vm_pin_kb
-from icecore.kernel.userfaultfd import UFFD_FEATURE_WP_ASYNC, api
 from icecore.storage.runs import EMPTY, Runs, intersect, subtract, union
 
 
 class WriteProtect:
-    """One target's tracker; holds its userfaultfd and its pagemap."""
+    """One client's tracker of one target."""
 
     name = "write-protect"
 
     def __init__(self, pid: int, ranges: Ranges = (), reason: str = "") -> None:
         self.reason = reason or "the kernel has userfaultfd with WP_ASYNC, and PAGEMAP_SCAN"
+        self.pause_us = 0
         self._pid = pid
         self._ranges = ranges
-        with target_gone(pid):
-            self._pagemap = Pagemap(pid)
-        self._userfaultfd = -1
-        self._watch: Watch | None = None
-        self._foreign = False
+        self._shared, self._claim = join(pid)
+        self._closed = False
         self._layout_of: Sequence[Vma] = ()
         self._layout = make_layout((), ranges)
 
     def arm(self, frozen: Frozen) -> None:
         """Take a userfaultfd out of the target. Nothing is protected before the first ``collect``: that can be live."""
-        with target_gone(self._pid, self._pagemap):
-            self._userfaultfd = steal_userfaultfd(frozen)
-            try:
-                api(self._userfaultfd, UFFD_FEATURE_WP_ASYNC)
-            except OSError as error:
-                raise KernelLacks(
-                    f"the kernel refuses asynchronous write protection: {error.strerror}",
-                    "use `--tracker content`; `icecore doctor` tells what this kernel can do",
-                ) from error
-        self._watch = Watch(self._pid, self._pagemap, self._userfaultfd)
+        with self._shared.turn, target_gone(self._pid, self._shared.pagemap):
+            self._shared.arm(frozen)
 
     def alive(self) -> bool:
         """See ``Tracker.alive``."""
-        return self._pagemap.has_address_space()
+        return self._shared.pagemap.has_address_space()
+
+    def worth_a_live_round(self) -> bool:
+        """See ``Tracker.worth_a_live_round``: it never stops the target."""
+        return True
 
     def collect(self, vmas: Sequence[Vma]) -> Runs:
         """See ``Tracker.collect``."""
-        if self._watch is None:
-            raise RuntimeError("collect before arm")
-        with target_gone(self._pid, self._pagemap):
-            self._foreign = owns_userfaultfd(self._pid)
-            return self._watch.collect(self._layout_for(vmas))
+        with self._shared.turn, target_gone(self._pid, self._shared.pagemap):
+            return self._shared.collect(self._claim, self._layout_for(vmas))
 
     def collect_frozen(self, vmas: Sequence[Vma]) -> Collected:
         """See ``Tracker.collect_frozen``. Needs no ``arm``: what nobody watched is dirty."""
-        watch = self._watch
-        layout = self._layout_for(vmas)
-        with target_gone(self._pid, self._pagemap):
-            all_in_doubt = self._foreign or read_vm_pin_kb(self._pid) > 0
-            known = NOTHING_KNOWN if watch is None else Known(watch.unwatched(layout), watch.copies)
-            moment = take_moment(self._pid, self._pagemap, layout, self._ranges, known)
+        with self._shared.turn, target_gone(self._pid, self._shared.pagemap):
+            return self._collect_frozen(self._layout_for(vmas))
+
+    def _collect_frozen(self, layout: Layout) -> Collected:
+        shared, watch = self._shared, self._shared.watch
+        all_in_doubt = shared.foreign or read_vm_pin_kb(self._pid) > 0
+        moment = take_moment(self._pid, shared.pagemap, layout, shared.known(self._claim, layout))
         populated = union(moment.private, moment.shared)
         if watch is None:
             return Collected(populated, populated, moment.zero, moment.guard, EMPTY)
@@ -80,7 +67,8 @@ class WriteProtect:
         in_doubt = populated
         if not all_in_doubt:
             in_doubt = merged([moment.shared, moment.file.doubtful, intersect(moment.private, watch.refused)])
-        return Collected(subtract(moment.written, in_doubt), populated, moment.zero, moment.guard, in_doubt)
+        written = union(moment.written, intersect(moment.private, self._claim.pending))
+        return Collected(subtract(written, in_doubt), populated, moment.zero, moment.guard, in_doubt)
 
     def _layout_for(self, vmas: Sequence[Vma]) -> Layout:
         """The same list as last time, which is common and quick to see, has the same layout."""
@@ -89,8 +77,8 @@ class WriteProtect:
         return self._layout
 
     def close(self) -> None:
-        """Close the userfaultfd: the kernel lifts the protection (22 ms per protected GiB, in the target's way)."""
-        self._pagemap.close()
-        if self._userfaultfd >= 0:
-            os.close(self._userfaultfd)
-            self._userfaultfd = -1
+        """Leave; the last one out closes the userfaultfd: the kernel lifts the protection (22 ms per protected GiB, in
+        the target's way)."""
+        if not self._closed:
+            self._closed = True
+            self._shared.leave(self._claim)
