@@ -19,8 +19,8 @@ from icecore.errors import CannotRestore, IcecoreError, StoreUnusable
 
 def report(number: int) -> Report:
     return Report(
-        name="job", pid=1, id=number, kind="delta", tracker="content", rounds=1, pause_us=1, pages_populated=1,
-        pages_dirty=1, pages_stored=1, bytes_raw=4096, bytes_written=100,
+        name="job", pid=1, id=number, kind="delta", tracker="content", tracker_reason="", rounds=1, pause_us=1,
+        pages_populated=1, pages_dirty=1, pages_stored=1, bytes_raw=4096, bytes_written=100,
     )  # fmt: skip
 
 

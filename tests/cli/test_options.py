@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from icecore.cli.main import parser
-from icecore.cli.options import address_range, chain_name, common, duration, pid, reference
+from icecore.cli.options import address_range, chain_name, common, duration, memory_range, pid, reference
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +114,23 @@ def test_a_daemon_with_another_store_is_not_asked(options: list[str], asked: boo
 )
 def test_the_command_of_run_is_left_alone(line: list[str], command: list[str]) -> None:
     assert parser().parse_args(line).command == command
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("7f0000000000-7f0000200000", (0x7F0000000000, 0x7F0000200000)),
+        ("heap", "heap"),
+        ("stack", "stack"),
+        ("/usr/lib/libc.so.6", "/usr/lib/libc.so.6"),
+        ("[anon:x]", "[anon:x]"),
+    ],
+)
+def test_memory_range(text: str, wanted: object) -> None:
+    assert memory_range(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["heaps", "", "1000-1800", "1800-2000", "2000-1000", "libc.so.6"])
+def test_no_memory_range(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        memory_range(text)

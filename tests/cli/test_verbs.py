@@ -22,8 +22,8 @@ from icecore.storage.store import Store
 
 PROGRAM = Path(sys.executable).with_name("icecore")
 REPORT = {
-    "name", "pid", "id", "kind", "tracker", "rounds", "pause_us", "pages_populated", "pages_dirty", "pages_stored",
-    "bytes_raw", "bytes_written",
+    "name", "pid", "id", "kind", "tracker", "tracker_reason", "rounds", "pause_us", "pages_populated", "pages_dirty",
+    "pages_stored", "bytes_raw", "bytes_written",
 }  # fmt: skip
 
 

@@ -4,14 +4,16 @@
 import argparse
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from icecore.daemon.service.paths import default_socket, default_store
 
 _SUFFIXES = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-TRACKERS = ("auto", "write-protect", "content")
+TRACKERS = ("auto", "write-protect", "soft-dirty", "content")
 SHORTEST_INTERVAL = 0.1
+PAGE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,23 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def add_tracker(parser: argparse.ArgumentParser) -> None:
-    """How written pages are found."""
+    """How written pages are found, and what is done where the kernel may name too many or too few."""
     parser.add_argument(
         "--tracker", choices=TRACKERS, default="auto", metavar="TRACKER",
         help=f"how written pages are found: {', '.join(TRACKERS)} (default auto: the quickest that works here)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--exact", action=argparse.BooleanOptionalAction, default=True,
+        help="compare contents where the kernel may name too many pages or miss one (default); --no-exact: store what "
+        "the kernel says",
+    )  # fmt: skip
+
+
+def add_ranges(parser: argparse.ArgumentParser, purpose: str) -> None:
+    """Which memory: addresses and names."""
+    parser.add_argument(
+        "--range", type=memory_range, action="append", metavar="RANGE", dest="ranges", default=[],
+        help=f"{purpose}: START-END (hexadecimal), heap, stack, or the path of a mapping (may be repeated)",
     )  # fmt: skip
 
 
@@ -77,8 +92,27 @@ def address_range(text: str) -> tuple[int, int]:
     """[start, end) in bytes from "START-END" in hexadecimal, as /proc/PID/maps prints it."""
     match = re.fullmatch(r"(?:0x)?([0-9a-fA-F]{1,16})-(?:0x)?([0-9a-fA-F]{1,16})", text)
     if match is None or int(match[1], 16) >= int(match[2], 16):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a range such as 7f0000000000-7f0000200000")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a range such as 7f0000000000-7f0000200000, heap, stack or /usr/lib/libc.so.6"
+        )
     return int(match[1], 16), int(match[2], 16)
+
+
+def memory_range(text: str) -> tuple[int, int] | str:
+    """Whole pages [start, end) in bytes, or the name of mappings."""
+    from icecore.kernel.procfs.named import is_name
+
+    if is_name(text):
+        return text
+    start, end = address_range(text)
+    if start % PAGE or end % PAGE:
+        raise argparse.ArgumentTypeError(f"{text!r} are not whole pages: both must end in 000")
+    return start, end
+
+
+def range_fields(ranges: Sequence[tuple[int, int] | str]) -> list[dict[str, object]] | None:
+    """``type Range`` of the daemon's interface; None: everything."""
+    return [{"name": one} if isinstance(one, str) else {"start": one[0], "end": one[1]} for one in ranges] or None
 
 
 def reference(text: str) -> tuple[str, int | None]:

@@ -13,10 +13,11 @@ from icecore.storage.chain import Chain
 class Recorder:
     """Takes hold of the process at the first checkpoint: one that cannot be checkpointed at all may still run."""
 
-    def __init__(self, pid: int, chain: Chain, tracker: str) -> None:
+    def __init__(self, pid: int, chain: Chain, tracker: str, exact: bool) -> None:
         self._pid = pid
         self._chain = chain
         self._tracker = tracker
+        self._exact = exact
         self._target: Target | None = None
         self._checkpointer: Checkpointer | None = None
 
@@ -25,7 +26,7 @@ class Recorder:
         if self._target is None:
             self._target = Target.open(self._pid)
         if self._checkpointer is None:
-            self._checkpointer = Checkpointer.open(self._target, self._chain, self._tracker)
+            self._checkpointer = Checkpointer.open(self._target, self._chain, self._tracker, exact=self._exact)
         return self._checkpointer.checkpoint(kill)
 
     def __enter__(self) -> Self:

@@ -53,8 +53,6 @@ def _check_permission(pid: int) -> None:
 
 
 def _whole(process: Process) -> Iterator[str]:
-    if process.ranges:
-        yield "the checkpoint holds some ranges of its memory only"
     if not process.threads:
         yield "the checkpoint holds no threads"
 

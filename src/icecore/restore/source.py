@@ -7,7 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from icecore.storage.records import Process
+from icecore.storage.hashing import PageData
+from icecore.storage.records import Process, RangeMemory
 from icecore.storage.runs import Runs
 
 Block = tuple[NDArray[np.uint64], NDArray[np.uint8]]
@@ -39,4 +40,17 @@ class PageSource(Protocol):
 
     def blocks(self, pages_per_block: int = 256) -> Iterator[Block]:
         """The bytes of ``data``, in address order; a block must stay as it is after the next one was asked for."""
+        ...
+
+
+class RangeSource(PageSource, Protocol):
+    """A checkpoint whose memory may go into a process that runs."""
+
+    @property
+    def memory(self) -> RangeMemory | None:
+        """Which ranges it holds, if it does not hold a whole process."""
+        ...
+
+    def read(self, wanted: Runs) -> PageData:
+        """The bytes of some pages of ``data``, one row each, in address order."""
         ...

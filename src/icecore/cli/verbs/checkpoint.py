@@ -10,7 +10,7 @@ from icecore.cli import options, output
 from icecore.cli.checkpoints import summary
 from icecore.cli.daemon import connect_if_there
 from icecore.cli.fields import Row, number, record, text
-from icecore.cli.options import Common, add_tracker
+from icecore.cli.options import Common, add_ranges, add_tracker, range_fields
 from icecore.cli.progress import Bar
 from icecore.cli.rights import note_if_only_root_can_restore
 from icecore.errors import IcecoreError
@@ -20,16 +20,18 @@ class Checkpoint:
     """Take one checkpoint of a running process.
 
     Through the daemon if it answers; else by itself, comparing all memory with the newest checkpoint of the chain.
-    A --tracker is for the latter.
+    With --range only that memory is kept, without the state of the process. A target that the daemon tracks under that
+    name is checkpointed as it is tracked.
     """
 
     name: ClassVar[str] = "checkpoint"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("pid", type=options.pid, metavar="PID", help="the process")
-        parser.add_argument("--name", help="the chain that it is added to (default: COMM-PID)")
+        parser.add_argument("--name", help="the chain that it is added to (default: COMM-PID, or COMM-PID-RANGE)")
         parser.add_argument("--kill", action="store_true", help="end the process at the moment that is kept")
         add_tracker(parser)
+        add_ranges(parser, "only this memory")
 
     def run(self, arguments: argparse.Namespace, common: Common) -> int:
         with Bar() as bar:
@@ -43,9 +45,17 @@ class Checkpoint:
     def _take(self, arguments: argparse.Namespace, common: Common, bar: Bar) -> Row:
         daemon = connect_if_there(common)
         if daemon is None:
-            return _by_ourselves(arguments.pid, arguments.name, arguments.kill, arguments.tracker, common, bar)
+            return _by_ourselves(arguments, common, bar)
         with daemon:
-            replies = daemon.call_more("Checkpoint", pid=arguments.pid, name=arguments.name, kill=arguments.kill)
+            replies = daemon.call_more(
+                "Checkpoint",
+                pid=arguments.pid,
+                name=arguments.name,
+                kill=arguments.kill,
+                ranges=range_fields(arguments.ranges),
+                tracker=None if arguments.tracker == "auto" else arguments.tracker,
+                exact=None if arguments.exact else False,
+            )
             report: Row | None = None
             for reply in replies:
                 report = record(reply, "report") or report
@@ -58,21 +68,23 @@ class Checkpoint:
         return report
 
 
-def _by_ourselves(pid: int, name: str | None, kill: bool, tracker: str, common: Common, bar: Bar) -> Row:
+def _by_ourselves(arguments: argparse.Namespace, common: Common, bar: Bar) -> Row:
     from icecore.daemon.engine import Checkpointer
     from icecore.daemon.service.arguments import default_name
     from icecore.daemon.target import Target
     from icecore.storage.store import Store
 
-    with Target.open(pid) as target:
-        chain = Store.open(common.store, create=True).create_chain(name or default_name(target))
+    ranges = tuple(arguments.ranges)
+    with Target.open(arguments.pid) as target:
+        name = arguments.name or default_name(target, ranges)
+        chain = Store.open(common.store, create=True).create_chain(name)
         note_if_only_root_can_restore()
         # Nothing was tracked since the last checkpoint: everything is compared with it. A tracker still pays, since all
         # but what is written meanwhile is read and compared while the process runs.
-        with Checkpointer.open(target, chain, tracker) as checkpointer:
-            try:
-                return asdict(checkpointer.checkpoint(kill, lambda now: bar.update(now.phase, now.done, now.total)))
-            except IcecoreError:
-                with suppress(OSError):
-                    chain.directory.rmdir()  # made for a process that was then refused: it is empty
-                raise
+        try:
+            with Checkpointer.open(target, chain, arguments.tracker, ranges, arguments.exact) as engine:
+                return asdict(engine.checkpoint(arguments.kill, lambda now: bar.update(now.phase, now.done, now.total)))
+        except IcecoreError:
+            with suppress(OSError):
+                chain.directory.rmdir()  # made for a process that was then refused: it is empty
+            raise

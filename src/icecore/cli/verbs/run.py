@@ -81,7 +81,7 @@ def _run(chain: "Chain", arguments: argparse.Namespace, command: Sequence[str], 
     with Inbox() as inbox:
         child = _resumed(chain) or Child.start(command)
         inbox.watch(child.pidfd)
-        with Recorder(child.pid, chain, arguments.tracker) as recorder:
+        with Recorder(child.pid, chain, arguments.tracker, arguments.exact) as recorder:
             keeper = Keeper(child, recorder.take, arguments.interval, inbox)
             outcome = keeper.keep()
     if outcome.by_itself:

@@ -10,7 +10,7 @@ from icecore.cli.daemon import connect_if_there
 from icecore.cli.fields import Row, number, record, records, seconds, text, texts
 from icecore.cli.options import Common
 
-TRACKED = ("NAME", "STATE", "PID", "INTERVAL", "TAKEN", "NEWEST", "PAUSE", "DIRTY", "WRITTEN")
+TRACKED = ("NAME", "STATE", "TRACKER", "PID", "INTERVAL", "TAKEN", "NEWEST", "PAUSE", "DIRTY", "WRITTEN")
 STORED = ("NAME", "NEWEST", "TAKEN", "CHECKPOINTS", "SIZE")
 
 
@@ -43,18 +43,31 @@ class Status:
 def _print_tracked(reply: Row) -> None:
     targets = records(reply, "targets")
     if targets:
-        output.table(TRACKED, [_target_columns(target) for target in targets], left=2)
+        output.table(TRACKED, [_target_columns(target) for target in targets], left=3)
     else:
         print("nothing is tracked")
     for target in targets:
+        if about := _about(target):
+            print(f"{text(target, 'name')}: {about}")
         if problem := record(target, "problem"):
             print(f"{text(target, 'name')}: {text(problem, 'message')}")
     if chains := texts(reply, "chains"):
         print(f"chains: {', '.join(chains)}")
 
 
+def _about(target: Row) -> str:
+    """Which memory, if not all, and why this tracker."""
+    named = [text(one, "name") if one.get("name") else _addresses(one) for one in records(target, "ranges")]
+    reason = text(target, "tracker_reason")
+    return "; ".join(filter(None, (f"memory of {', '.join(named)}" if named else "", reason)))
+
+
+def _addresses(one: Row) -> str:
+    return f"{number(one, 'start'):x}-{number(one, 'end'):x}"
+
+
 def _target_columns(target: Row) -> list[str]:
-    about = [text(target, field) for field in ("name", "state", "pid")]
+    about = [text(target, field) for field in ("name", "state", "tracker", "pid")]
     about += [f"{seconds(target, 'interval'):g} s", text(target, "taken")]
     last = record(target, "last")
     if last is None:
