@@ -2,14 +2,16 @@
 # Everything that is not in `make help` is an inner detail.
 
 PYTHON := .venv/bin/python
+KERNEL := 6.12
+ARGS := tests/kernel
 
 # Compiled modules go into .venv: a target run as root leaves nothing of root's in the tree but that.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
-.PHONY: help setup demo test lint format bench clean
+.PHONY: help setup demo test test-kernel torture lint format bench clean
 
 help: ## Show this text
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: ## Make .venv with the pinned versions; install missing Debian packages (as root)
 	@tools/setup
@@ -19,6 +21,14 @@ demo: setup ## Watch a Python job being checkpointed, killed and brought back
 
 test: lint ## Setup, linters, then the whole test suite
 	@$(PYTHON) -m pytest
+
+test-kernel: setup ## Some tests under another kernel: KERNEL=6.1, 6.12 or 7.x, ARGS="tests/kernel -k pagemap"
+	@$(PYTHON) tests/vm/run.py --kernel $(KERNEL) -- $(PYTHON) -m pytest -p no:cacheprovider $(ARGS)
+
+torture: setup ## A million operations on memory for each tracker, other ones each time: about two hours
+	@ICECORE_TORTURE_OPERATIONS=$${ICECORE_TORTURE_OPERATIONS:-1000000} \
+	 ICECORE_TORTURE_SEED=$${ICECORE_TORTURE_SEED:-$$(date +%s)} \
+	 $(PYTHON) -m pytest -s -o faulthandler_timeout=0 tests/torture
 
 lint: setup ## ruff, mypy --strict and pyright strict over source and tests
 	@$(PYTHON) -m ruff check .
@@ -31,7 +41,7 @@ format: setup ## Let ruff rewrite what it can
 	@$(PYTHON) -m ruff format .
 
 bench: setup ## Measure pause, delta size and restore time beside their limits
-	@$(PYTHON) bench/checkpoint.py
+	@$(PYTHON) bench/checkpoint.py; kept=$$?; $(PYTHON) -m bench.trackers && exit $$kept
 
 clean: ## Remove .venv and every cache
 	rm -rf .venv dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
