@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the torture draws from: every kind of operation, how often, with which pages; and sequences of them.
+
+Pages 0 to 63 of the arena are small change: mappings of every kind come, go and meet there. Pages 512 to 1535 are two
+huge pages' worth.
+"""
+
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+
+SMALL, HUGE = 64, (512, 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of operation: lines with {p}, {q} a page; {n}, {m} how many; {h} in the huge part; {k} 0, 1 or 2."""
+
+    name: str
+    weight: int
+    template: str
+
+
+ADVICE = {"dontneed": 4, "free": 8, "remove": 9, "mergeable": 12, "hugepage": 14, "nohugepage": 15, "pageout": 21,
+          "populate-read": 22, "populate-write": 23, "collapse": 25, "guard": 102, "unguard": 103}  # fmt: skip
+"""include/uapi/asm-generic/mman-common.h."""
+
+KINDS = (
+    Kind("write", 24, "write {p} {n}"),
+    Kind("same", 4, "same {p} {n}"),
+    Kind("fill", 6, "fill {p} {n} {k}"),
+    Kind("read", 6, "read {p} {n}"),
+    Kind("receive", 3, "receive {p} {q}"),
+    Kind("map", 10, "map {p} {n} 0"),
+    Kind("map-file", 7, "map {p} {n} 1"),
+    Kind("map-shared", 6, "map {p} {n} 2"),
+    Kind("map-memfd", 6, "map {p} {n} 3"),
+    Kind("map-read-only", 2, "map {p} {n} 5"),
+    Kind("unmap", 4, "unmap {p} {n}"),
+    Kind("again", 6, "again {p} {n}"),
+    Kind("grow", 5, "resize {p} {n} {m}"),
+    Kind("move", 8, "move {p} {n} {m} {q}"),
+    Kind("strip", 3, "strip {p} {n} {q}"),
+    Kind("protect", 12, "protect {p} {n} {k}"),
+    Kind("brk", 4, "brk {p}"),
+    Kind("heap", 4, "heap {n} {m}"),
+    Kind("stack", 3, "stack {p}"),
+    *(Kind(name, 3, f"advise {{p}} {{n}} {number}") for name, number in ADVICE.items()),
+    Kind("huge", 4, "map {h} 512 0\nadvise {h} 512 14\nwrite {h} {n}"),
+    Kind("huge-write", 4, "write {h} {n}"),
+    Kind("huge-drop", 2, "advise {h} {p} 4"),
+    Kind("huge-move", 1, "move 512 512 512 1024"),
+    Kind("huge-collapse", 2, "advise {h} 512 25"),
+    Kind("hugetlb", 1, "map {h} 512 4\nwrite {h} {n}"),
+    Kind("fork", 3, "fork"),
+    Kind("child-write", 5, "child write {p} {n}"),
+    Kind("child-unmap", 1, "child unmap {p} {n}"),
+    Kind("reap", 2, "reap"),
+    Kind("object", 4, "object {p}"),
+    Kind("child-object", 1, "child object {p}"),
+    Kind("punch", 3, "punch {p} {n}"),
+    Kind("file", 2, "file {p}"),
+    Kind("outside", 4, "outside {p} {n}"),
+    Kind("ksm", 1, "fill {p} {n} 1\nadvise {p} {n} 12\nksm"),
+    Kind("pin", 2, "pin {p} {n}"),
+    Kind("transfer", 4, "transfer {p}"),
+    Kind("unpin", 2, "unpin"),
+    Kind("own", 2, "own {p} {n}"),
+    Kind("disown", 2, "disown"),
+    Kind("exec", 1, "exec"),
+)
+BY_NAME = {kind.name: kind for kind in KINDS}
+
+PROLOGUE = (
+    "map 0 24 0",
+    "map 28 8 1",
+    "map 40 8 2",
+    "map 48 8 3",
+    "write 0 16",
+    "write 30 3",
+    "write 41 4",
+    "write 50 4",
+)
+
+_NAMES = st.sampled_from([kind.name for kind in KINDS for _ in range(kind.weight)])
+_PAGES = st.integers(0, SMALL - 1)
+_COUNTS = st.integers(1, 12)
+_NUMBERS = {"p": _PAGES, "q": _PAGES, "n": _COUNTS, "m": _COUNTS, "k": st.integers(0, 2), "h": st.sampled_from(HUGE)}
+_FIELDS = {kind.name: [key for key in _NUMBERS if f"{{{key}}}" in kind.template] for kind in KINDS}
+_MODES = st.sampled_from(["quiet", "quiet", "quiet", "frozen", "frozen", "busy", "failed"])
+_IS_SOMETHING = st.integers(0, 15)
+
+
+@st.composite
+def operations(draw: st.DrawFn) -> tuple[str, ...]:
+    """The lines of one operation, or of none, which is what others shrink to."""
+    if not draw(_IS_SOMETHING):
+        return ()
+    name = draw(_NAMES)
+    return tuple(BY_NAME[name].template.format(**{key: draw(_NUMBERS[key]) for key in _FIELDS[name]}).split("\n"))
+
+
+@st.composite
+def checkpoints(draw: st.DrawFn) -> tuple[str, ...]:
+    """A line that takes one."""
+    mode = draw(_MODES)
+    if mode != "busy":
+        return (f"checkpoint {mode}",)
+    lines = [line for _ in range(4) for line in draw(operations()) if line.split()[0] not in ("outside", "ksm", "exec")]
+    return ("checkpoint busy " + ";".join(lines or ["write 0 8"]),)
+
+
+_STEPS = st.lists(operations(), min_size=15, max_size=45)
+
+
+@st.composite
+def sequences(draw: st.DrawFn, longest: int = 14) -> list[str]:
+    """At most so many checkpoints with operations between them; the last line is one more that must be right."""
+    lines = [*PROLOGUE]
+    for _ in range(draw(st.integers(1, longest))):
+        lines += [line for step in draw(_STEPS) for line in step]
+        lines += draw(checkpoints())
+    return [*lines, "checkpoint quiet"]
