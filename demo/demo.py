@@ -71,13 +71,14 @@ class Demo:
         return {**os.environ, "ICECORE_STORE": str(self.store), "ICECORE_SOCKET": str(self.socket)}
 
     def start(self, *command: str | Path) -> "subprocess.Popen[bytes]":
-        """A program in the background, its words kept in the directory; killed at the end."""
+        """A program in the background, its words kept in the directory; ended at the end: by SIGTERM, which `icecore
+        restore` passes on to the job that it has brought back."""
         words = self.stack.enter_context((self.directory / "log").open("ab"))
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, env=self.environment()
         )
         self.stack.callback(process.wait)
-        self.stack.callback(process.kill)
+        self.stack.callback(process.terminate)
         return process
 
     def command(self, *arguments: str) -> None:

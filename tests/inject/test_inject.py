@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.victim import Victim
+from support.waiting import wait_until
 
 from icecore.errors import Busy, KernelLacks, NoSuchProcess, TargetGone
 from icecore.inject import Call, Data, freeze, run_table, steal_userfaultfd
@@ -99,7 +100,7 @@ def test_a_stopped_process_stays_stopped(sleeper: Victim) -> None:
     os.waitid(os.P_PIDFD, sleeper.pidfd, os.WSTOPPED | os.WNOWAIT)
     with freeze(sleeper.pid) as frozen:
         assert run_table(frozen, frozen.leader, [Call(SYS_getpid)], b"").values == [sleeper.pid]
-    assert read_status(sleeper.pid).state == "T"
+    wait_until(lambda: read_status(sleeper.pid).state == "T", "the stop that the freeze interrupted")
     sleeper.signal(signal.SIGCONT)
     assert sleeper.ask("check") == "ok 0 4"
 

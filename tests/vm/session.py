@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-KEPT = ("PATH", "VIRTUAL_ENV", "HOME", "LANG", "PYTHONPATH", "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE")
+KEPT = ("PATH", "VIRTUAL_ENV", "HOME", "LANG", "PYTHONPATH", "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE",
+        "ICECORE_TORTURE_OPERATIONS", "ICECORE_TORTURE_SEED", "ICECORE_TORTURE_SEQUENCE")  # fmt: skip
 """What of this process's environment the command in the guest sees, where it is set."""
 
 IN_GUEST = "ICECORE_VM_GUEST"
