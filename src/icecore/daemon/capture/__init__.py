@@ -24,7 +24,7 @@ from icecore.errors import TargetGone
 from icecore.inject import Frozen
 from icecore.kernel import procfs
 from icecore.kernel.procfs import Status, Vma
-from icecore.storage.records import Process, Thread
+from icecore.storage.records import Limit, Process, Thread
 
 __all__ = ["Captured", "Prepared", "capture", "capture_process", "prepare"]
 
@@ -34,6 +34,8 @@ class Prepared:
     """What was found out before the freeze."""
 
     findings: Findings
+    limits: tuple[Limit, ...] | None = None
+    """Anybody may change them at any moment, frozen or not (prlimit): as good a moment as another."""
 
 
 NOTHING = Prepared(Findings([], {}, frozenset()))
@@ -46,7 +48,7 @@ def prepare(target: Target, vmas: Sequence[Vma] | None = None, vm_flags: VmFlags
         raise cannot_restore(target.label, findings.reasons)
     vdso_digest()
     machine()
-    return Prepared(findings)
+    return Prepared(findings, limits(target.pid))
 
 
 def capture_process(frozen: Frozen, vmas: Sequence[Vma], vm_flags: VmFlags, prepared: Prepared = NOTHING) -> Process:
@@ -112,7 +114,7 @@ def capture_partial(frozen: Frozen, vmas: Sequence[Vma], prepared: Prepared) -> 
         process_group=stat.pgrp,
         dumpable=answers.process.dumpable,
         credentials=credentials(status, answers.process.securebits),
-        limits=limits(pid),
+        limits=limits(pid) if prepared.limits is None else prepared.limits,
         mm=mm_fields(pid, stat, answers.process.brk),
         mappings=(),
         shared_objects=tuple(shared_objects(pid, vmas)),

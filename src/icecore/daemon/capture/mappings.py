@@ -61,7 +61,7 @@ def shared_objects(pid: int, vmas: Iterable[Vma]) -> Iterator[SharedObject]:
     """The anonymous shared memory objects, once each."""
     by_object: dict[tuple[int, int], list[Vma]] = {}
     for vma in vmas:
-        if mapping_kind(vma) == "shmem":
+        if vma.shared and mapping_kind(vma) == "shmem":
             by_object.setdefault((vma.dev, vma.inode), []).append(vma)
     for (dev, inode), mapped in by_object.items():
         yield SharedObject(dev=dev, inode=inode, size=object_size(pid, mapped))
