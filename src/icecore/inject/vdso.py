@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from icecore.errors import Busy, KernelLacks
-from icecore.kernel.procfs import read_auxv, read_maps
+from icecore.errors import Busy, KernelLacks, TargetGone
+from icecore.kernel.procfs import read_auxv, read_maps, read_stat
 
 ALIGN = 16
 AT_SYSINFO_EHDR = 33
+PF_EXITING = 0x4
+"""linux/sched.h: in the flags of /proc/PID/stat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,21 @@ def vdso_address(pid: int) -> int:
     words = np.frombuffer(read_auxv(pid), np.uint64)
     found = words[1::2][words[::2] == AT_SYSINFO_EHDR]
     if not words.any():
-        raise Busy(f"process {pid} is just starting a program", "try again")
+        raise _without_memory(pid)
     if not found.size:
         raise KernelLacks(f"process {pid} has no vdso", "icecore needs the vdso's unused tail to act inside a process")
     return int(found[0])
+
+
+def _without_memory(pid: int) -> Busy | TargetGone:
+    """Between two programs, or after the last one."""
+    try:
+        ending = read_stat(pid).flags & PF_EXITING
+    except OSError:
+        ending = PF_EXITING
+    if ending:
+        return TargetGone(f"process {pid} exited")
+    return Busy(f"process {pid} is just starting a program", "try again")
 
 
 def _vdso_size(pid: int, address: int) -> int:
