@@ -30,9 +30,9 @@ from icecore.storage.runs import from_pages, subtract
 
 OPERATIONS = int(os.environ.get("ICECORE_TORTURE_OPERATIONS", "20000"))
 SEED = int(os.environ.get("ICECORE_TORTURE_SEED", "0"))
-EXAMPLES = 50
+EXAMPLES = max(5, min(50, OPERATIONS // 300))
+"""Sequences from one seed, of some 100 operations each; a guest that is asked for few does not do fifty."""
 FORGOTTEN = from_pages(np.arange(ARENA // PAGE, ARENA // PAGE + 16, dtype=np.uint64))
-"""Sequences from one seed."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="looking at shared memory needs root")]
 
@@ -82,16 +82,18 @@ def test_the_torture_notices(directory: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("support.torture_session.choose", choose)
     with pytest.raises(Missed, match="holds other bytes") as caught:
-        torture("content", directory, Totals(), SEED, longest=3)
+        torture("content", directory, Totals(), SEED, longest=3, examples=50)
     sequence = "\n".join(caught.value.__notes__)
     assert "checkpoint" in sequence
     assert len(sequence.splitlines()) < 60
 
 
-def torture(tracker: str, directory: Path, totals: Totals, number: int, longest: int = 14) -> None:
+def torture(
+    tracker: str, directory: Path, totals: Totals, number: int, longest: int = 14, examples: int = EXAMPLES
+) -> None:
     @seed(number)
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         deadline=None,
         database=None,
         phases=[Phase.generate, Phase.shrink],

@@ -100,6 +100,7 @@ def capture_partial(frozen: Frozen, vmas: Sequence[Vma], prepared: Prepared) -> 
     stat, status = procfs.read_stat(pid), procfs.read_status(pid)
     reasons, descriptions = look_again(frozen, status, prepared.findings)
     if reasons:
+        frozen.leader.registers()  # ESRCH if somebody has killed it: ended threads are then no obstacle but the end
         raise cannot_restore(label(pid, stat.comm), reasons)
     answers = ask_leader(frozen, status)
     return Process(
