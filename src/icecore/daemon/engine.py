@@ -19,11 +19,14 @@ from icecore.daemon.target import Target
 from icecore.daemon.tracker import Ranges, Tracker, choose
 from icecore.daemon.tracker.ranges import refuse_empty
 from icecore.daemon.tracker.turn import turn_of
-from icecore.errors import StoreCorrupt, TargetGone, UsageError
+from icecore.errors import Busy, CannotRestore, KernelLacks, NotPermitted, StoreCorrupt, TargetGone, UsageError
 from icecore.inject import freeze
 from icecore.storage.chain import Chain
 from icecore.storage.layer import LayerInfo
 from icecore.storage.runs import EMPTY, Runs, union
+
+
+DYING_MS = 50
 
 
 def _silent(progress: Progress) -> None:
@@ -75,6 +78,11 @@ class Checkpointer:
         except (TargetGone, ProcessLookupError, FileNotFoundError) as error:
             self._forget_tracker()
             raise self._what_happened(error) from error
+        except (Busy, CannotRestore, KernelLacks, NotPermitted) as error:
+            # A dying process looks like many things. One that was killed meanwhile is gone in a moment.
+            if self.target.ends_within(DYING_MS):
+                raise self._what_happened(error) from error
+            raise
 
     def _what_happened(self, error: Exception) -> Exception:
         """Why the address space, or a thing in /proc, is not there any more."""

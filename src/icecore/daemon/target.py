@@ -50,9 +50,13 @@ class Target:
 
     def alive(self) -> bool:
         """Whether the process has not ended (a zombie has)."""
+        return not self.ends_within(0)
+
+    def ends_within(self, milliseconds: int) -> bool:
+        """Whether the process has ended, or does so in that time."""
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
-        return not poll.poll(0)
+        return bool(poll.poll(milliseconds))
 
     def verify(self) -> None:
         """Raise TargetGone unless the pid still is this process."""
