@@ -42,7 +42,6 @@ from icecore.storage.runs import EMPTY, Runs, expand, intersect, union
 from icecore.storage.store import Store
 
 ARENA = 0x1000_0000_0000
-MERGEABLE = "12"
 BUSY = 30
 BATCH = 50
 SHOWN = 5
@@ -64,7 +63,6 @@ class Session:
         self._owed: Runs = EMPTY
         self._before: Memory = NOTHING
         """What the chain's newest checkpoint holds."""
-        self._mergeable = False
         self._outside = 0
 
     def play(self, lines: Iterable[str]) -> None:
@@ -90,17 +88,14 @@ class Session:
 
     def _count(self, batch: Sequence[str], results: str) -> None:
         for line, result in zip(batch, results.split(), strict=True):
-            done = result == "0"
-            self.totals.count(line.split()[0], done)
-            self._mergeable |= done and line.startswith("advise ") and line.endswith(f" {MERGEABLE}")
+            self.totals.count(line.split()[0], result == "0")
 
     def _special(self, word: str, rest: str) -> None:
         if word == "exec":
-            self._mergeable = False
             self.victim.expect("ready", "exec")
             self.totals.count(word, True)
         elif word == "ksm":
-            self.totals.count(word, self._mergeable and merge_equal_pages())
+            self.totals.count(word, merge_equal_pages(self.victim.pid))
         else:
             page, count = (int(number) for number in rest.split())
             self.totals.count(word, self._write_from_outside(page, count))

@@ -35,14 +35,23 @@ def ksm_and_huge_pages() -> Generator[None]:
         yield
 
 
-def merge_equal_pages() -> bool:
-    """Two passes of KSM over all memory that is marked mergeable, of which there must be some: a page that has not
-    changed from one pass to the next is merged with its like. False: there is no KSM here."""
+def merge_equal_pages(pid: int) -> bool:
+    """Two passes of KSM over all memory that is marked mergeable: a page that has not changed from one pass to the next
+    is merged with its like. False: there is no KSM here, or it has nothing of this process to look at."""
+    if not _mergeable(pid):
+        return False
     with settings({KSM / "run": "1"}) as works:
         if works:
             seen = _passes()
             wait_until(lambda: _passes() >= seen + 2, "KSM")
         return works
+
+
+def _mergeable(pid: int) -> bool:
+    """Whether any mapping is marked, as the kernel sees it: madvise succeeds on shared memory and marks nothing. Where
+    nothing in the whole system is marked, ksmd sleeps, and no pass ever ends."""
+    lines = Path(f"/proc/{pid}/smaps").read_text(encoding="ascii", errors="replace").splitlines()
+    return any(line.startswith("VmFlags:") and "mg" in line.split() for line in lines)
 
 
 def _passes() -> int:
