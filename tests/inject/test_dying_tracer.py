@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from support.victim import Victim
 
-from icecore.inject import Call, Frozen, freeze, run_table, steal_userfaultfd
+from icecore.inject import Call, Frozen, Table, freeze, run_tables, steal_userfaultfd
 from icecore.inject.vdso import own_vdso, read_vdso
 from icecore.kernel import process_vm, ptrace
 from icecore.kernel.arch.x86_64 import SYS_getpid
@@ -21,11 +21,13 @@ from icecore.kernel.procfs import fd_numbers, read_maps, read_status, thread_ids
 Work = Callable[[Frozen], object]
 
 
-def _table(frozen: Frozen) -> object:
-    return [run_table(frozen, tracee, [Call(SYS_getpid)] * 5, bytes(100)) for tracee in frozen.threads[:2]]
+def _tables(frozen: Frozen) -> object:
+    """More threads than fit side by side."""
+    table = Table([Call(SYS_getpid)] * 5, bytes(100))
+    return run_tables(frozen, [(tracee, table) for tracee in frozen.threads])
 
 
-@pytest.mark.parametrize("work", [_table, steal_userfaultfd], ids=["table", "userfaultfd"])
+@pytest.mark.parametrize("work", [_tables, steal_userfaultfd], ids=["tables", "userfaultfd"])
 def test_dying_at_every_step(sleeper: Victim, work: Work) -> None:
     maps, fds = read_maps(sleeper.pid), fd_numbers(sleeper.pid)
     step = 0

@@ -13,7 +13,7 @@ from support.victim import Victim
 from support.waiting import wait_until
 
 from icecore.errors import Busy, KernelLacks, NoSuchProcess, TargetGone
-from icecore.inject import Call, Data, freeze, run_table, steal_userfaultfd
+from icecore.inject import Call, Data, Table, freeze, run_table, run_tables, steal_userfaultfd
 from icecore.inject.vdso import own_vdso, read_vdso
 from icecore.kernel.arch.x86_64 import SYS_getpid, SYS_gettid, SYS_prctl, SYS_rt_sigaction
 from icecore.kernel.procfs import fd_numbers, read_maps, read_status, thread_ids
@@ -28,6 +28,23 @@ def test_every_thread_can_be_made_to_call(sleeper: Victim) -> None:
         for tracee in frozen.threads:
             result = run_table(frozen, tracee, [Call(SYS_getpid), Call(SYS_gettid)], b"")
             assert result.values == [sleeper.pid, tracee.tid]
+    assert read_maps(sleeper.pid) == before
+    assert sleeper.ask("check") == "ok 0 4"
+
+
+def test_more_threads_than_there_is_room_for(sleeper: Victim) -> None:
+    """Each answers for itself, with data of its own, and is where it was."""
+    before = read_maps(sleeper.pid)
+    own = Table([Call(SYS_gettid), Call(SYS_prctl, (PR_GET_NAME, Data(0)))], b"x" * 32)
+    with freeze(sleeper.pid) as frozen:
+        threads = frozen.threads
+        state = [(tracee.registers(), tracee.sigmask(), tracee.xstate()) for tracee in threads]
+        assert frozen.trampoline.slots > 1
+        frozen.trampoline.slots = min(frozen.trampoline.slots, len(threads) - 1)
+        results = run_tables(frozen, [(tracee, own) for tracee in threads])
+        assert [result.values for result in results] == [[tracee.tid, 0] for tracee in threads]
+        assert all(result.data[16:] == b"x" * 16 for result in results)
+        assert [(tracee.registers(), tracee.sigmask(), tracee.xstate()) for tracee in threads] == state
     assert read_maps(sleeper.pid) == before
     assert sleeper.ask("check") == "ok 0 4"
 

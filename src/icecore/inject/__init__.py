@@ -7,8 +7,19 @@ kernel lets the target go, and whatever had been injected runs to its own end (s
 """
 
 from icecore.inject.freeze import Frozen, freeze
-from icecore.inject.table import Call, Data, TableResult, run_table
+from icecore.inject.table import Call, Data, Table, TableResult, run_table, run_tables
 from icecore.inject.tracee import Tracee
 from icecore.inject.uffd import steal_userfaultfd
 
-__all__ = ["Call", "Data", "Frozen", "TableResult", "Tracee", "freeze", "run_table", "steal_userfaultfd"]
+__all__ = [
+    "Call",
+    "Data",
+    "Frozen",
+    "Table",
+    "TableResult",
+    "Tracee",
+    "freeze",
+    "run_table",
+    "run_tables",
+    "steal_userfaultfd",
+]

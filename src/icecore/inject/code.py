@@ -8,8 +8,12 @@ A system call keeps the flags and clobbers rcx and r11 only. The stack is never 
 
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
 
 from icecore.kernel.arch.x86_64 import (
+    NO_SYSCALL,
+    REGISTERS_SIZE,
     Registers,
     SYS_close,
     SYS_munmap,
@@ -22,6 +26,7 @@ Program = Callable[[bytes], bytes]
 """Machine code, given the code that ends it (``leave``)."""
 
 SYSCALL = b"\x0f\x05"
+CODE_ALIGN = 16
 SIG_SETMASK = 2
 PATIENCE_NS = 500_000_000
 """How long a finished table waits for its tracer before it cleans up by itself."""
@@ -41,6 +46,21 @@ _MOVABS = {
 _MOV32 = {"eax": b"\xb8", "edx": b"\xba", "esi": b"\xbe", "edi": b"\xbf", "r9d": b"\x41\xb9", "r10d": b"\x41\xba"}
 
 
+@dataclass(frozen=True, slots=True)
+class SystemCall:
+    """What a program begins with: a call, its arguments in registers."""
+
+    number: int
+    arguments: tuple[int, ...] = ()
+
+    def registers(self, base: Registers, address: int) -> Registers:
+        """``base`` about to make the call at ``address``; stack, segment bases and flags stay the thread's."""
+        rdi, rsi, rdx, r10, r8, r9 = (*self.arguments, 0, 0, 0, 0, 0, 0)[:6]
+        return replace(
+            base, rax=self.number, rdi=rdi, rsi=rsi, rdx=rdx, r10=r10, r8=r8, r9=r9, rip=address, orig_rax=NO_SYSCALL
+        )
+
+
 def resumed(registers: Registers) -> Registers:
     """Registers with which an interrupted system call goes on when the kernel no longer decides (signal(7)).
 
@@ -58,22 +78,23 @@ def _mov32(**values: int) -> bytes:
     return b"".join(_MOV32[name] + struct.pack("<I", value) for name, value in values.items())
 
 
+_REST = struct.Struct(f"<{'2sQ' * len(_MOVABS)}6sQQ")
+"""Loads of all registers, the jump with its target, the signal mask."""
+_TO_MASK = len(_mov32(edx=0, r10d=8) + SYSCALL) + _REST.size - 8
+_UNBLOCK = (
+    _mov32(eax=SYS_rt_sigprocmask, edi=SIG_SETMASK)
+    + b"\x48\x8d\x35"  # lea rsi, [rip + to_mask]
+    + struct.pack("<i", _TO_MASK)
+    + _mov32(edx=0, r10d=8)
+    + SYSCALL
+)
+
+
 def leave(registers: Registers, sigmask: int) -> bytes:
     """Unblock what the tracer blocked, restore every register, jump back."""
     after = resumed(registers)
-    loads = b"".join(code + struct.pack("<Q", getattr(after, name)) for name, code in _MOVABS.items())
-    jump = b"\xff\x25\x00\x00\x00\x00" + struct.pack("<Q", after.rip)
-    to_mask = len(_mov32(edx=0, r10d=8) + SYSCALL + loads + jump)
-    return (
-        _mov32(eax=SYS_rt_sigprocmask, edi=SIG_SETMASK)
-        + b"\x48\x8d\x35"  # lea rsi, [rip + to_mask]
-        + struct.pack("<i", to_mask)
-        + _mov32(edx=0, r10d=8)
-        + SYSCALL
-        + loads
-        + jump
-        + struct.pack("<Q", sigmask)
-    )
+    words = [word for name, opcode in _MOVABS.items() for word in (opcode, getattr(after, name))]
+    return _UNBLOCK + _REST.pack(*words, b"\xff\x25\x00\x00\x00\x00", after.rip, sigmask)  # jmp [rip]
 
 
 def single_program(end: bytes) -> bytes:
@@ -116,6 +137,11 @@ def table_program(end: bytes, length: int) -> bytes:
 
     A tracer that dies before it has written the table leaves a count of zero: nothing but mmap and munmap happens.
     """
+    return _table_main(length) + end
+
+
+@cache
+def _table_main(length: int) -> bytes:
     main = (
         b"\x4c\x8b\x23\x4c\x8d\x6b\x40"  # mov r12, [rbx]; lea r13, [rbx + 64]
         + run_loop()
@@ -127,4 +153,13 @@ def table_program(end: bytes, length: int) -> bytes:
     )
     # mov rbx, rax; the top byte of an address is 0, of -errno 0xff: bswap rax; movzx ecx, al; jrcxz main; jmp end
     check = b"\x48\x89\xc3\x48\x0f\xc8\x0f\xb6\xc8\xe3\x05\xe9" + struct.pack("<i", len(main))
-    return SYSCALL + check + main + end
+    return SYSCALL + check + main
+
+
+def _slot() -> int:
+    program = table_program(leave(Registers.unpack(bytes(REGISTERS_SIZE)), 0), 0)
+    return -(-len(program) // CODE_ALIGN) * CODE_ALIGN
+
+
+TABLE_PROGRAM_SIZE = _slot()
+"""Room that a table's program takes, whatever its registers are."""

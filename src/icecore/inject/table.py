@@ -4,21 +4,24 @@
 import os
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+
+import numpy as np
 
 from icecore.errors import Busy, CannotRestore
 from icecore.inject import code
 from icecore.inject.freeze import Frozen
 from icecore.inject.memory import TargetMemory
 from icecore.inject.tracee import Tracee
-from icecore.inject.trampoline import entry_registers
 from icecore.kernel import ptrace
-from icecore.kernel.arch.x86_64 import SYS_mmap, signed
+from icecore.kernel.arch.x86_64 import SYS_mmap
 
 PROT_READ_WRITE = 3
 MAP_PRIVATE_ANONYMOUS = 0x22
 PAGE = 4096
+NO_FD = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,63 +47,31 @@ class TableResult:
     data: bytes
 
 
-def run_table(frozen: Frozen, tracee: Tracee, calls: Sequence[Call], data: bytes) -> TableResult:
-    """Run ``calls`` in one thread of a frozen process; ``data`` is the initial content of the data area.
+class Table:
+    """Calls for one thread and the initial content of the data area that they may use, laid out as in the scratch
+    mapping: head, entries, data. Any number of threads may run it, any number of times."""
 
-    Nothing of it is left in the target afterwards, also if this process dies half-way. Raises CannotRestore when the
-    target may not map a scratch page (its address space is at its limit).
-    """
-    area, memory = _Area(len(calls), len(data)), frozen.trampoline.memory
-    entry = entry_registers(
-        tracee.registers(), SYS_mmap, 0, area.length, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, NO_FD, 0
-    )
-    with frozen.trampoline.visit(tracee, entry, lambda end: code.table_program(end, area.length)):
-        tracee.wait_syscall_entry()
-        tracee.finish_syscall()
-        base = tracee.registers().result
-        if base < 0:
-            raise CannotRestore(
-                f"process {frozen.pid} cannot map {area.length} more bytes: {os.strerror(-base)}",
-                "raise its limit of address space (prlimit --as)",
-            )
-        area.write(memory, base, calls, data)
-        ptrace.cont(tracee.tid)
-        area.wait_done(memory, base, tracee)
-        result = area.read(memory, base)
-        ptrace.interrupt(tracee.tid)
-        tracee.wait_interrupted()
-        tracee.wait_syscall_entry()  # munmap
-        tracee.finish_syscall()
-    return result
+    def __init__(self, calls: Sequence[Call], data: bytes = b"") -> None:
+        self.count = len(calls)
+        self._data = data
+        self._data_offset = code.HEAD_SIZE + self.count * code.ENTRY.size
+        self.length = -(-(self._data_offset + len(data)) // PAGE) * PAGE
+        words = [[call.number, *call.arguments, *[0] * (7 - len(call.arguments))] for call in calls]
+        self._relative = np.array([[isinstance(word, Data) for word in row] for row in words], np.bool_)
+        self._words = np.array([[self._word(word) for word in row] for row in words], np.uint64)
 
+    def _word(self, word: int | Data) -> int:
+        return self._data_offset + word.offset if isinstance(word, Data) else word & NO_FD
 
-NO_FD = (1 << 64) - 1
-
-
-class _Area:
-    """The scratch mapping: head, entries, data."""
-
-    def __init__(self, count: int, data_size: int) -> None:
-        self.count = count
-        self.data_offset = code.HEAD_SIZE + count * code.ENTRY.size
-        self.data_size = data_size
-        self.length = -(-(self.data_offset + data_size) // PAGE) * PAGE
-
-    def write(self, memory: TargetMemory, base: int, calls: Sequence[Call], data: bytes) -> None:
+    def write(self, memory: TargetMemory, base: int) -> None:
         """The count goes last, by itself: until it is there the table is empty to whoever executes it."""
-        entries = b"".join(self._entry(base, call) for call in calls)
-        memory.write(base + code.HEAD_SIZE, entries + data)
+        words = self._words.copy()
+        words[self._relative] += np.uint64(base)
+        memory.write(base + code.HEAD_SIZE, words.tobytes() + self._data)
         memory.write(base, struct.pack("<Q", self.count))
 
-    def _entry(self, base: int, call: Call) -> bytes:
-        words = [self._word(base, argument) for argument in call.arguments]
-        return code.ENTRY.pack(call.number, *words, *[0] * (6 - len(words)), 0)
-
-    def _word(self, base: int, argument: int | Data) -> int:
-        value = base + self.data_offset + argument.offset if isinstance(argument, Data) else argument
-        return value & NO_FD
-
     def wait_done(self, memory: TargetMemory, base: int, tracee: Tracee) -> None:
+        """Until the target has made all calls. Raises Busy."""
         give_up = min(tracee.deadline, time.monotonic() + code.PATIENCE_NS / 2e9)
         while not struct.unpack("<Q", memory.read(base + code.DONE_OFFSET, 8))[0]:
             if time.monotonic() > give_up:
@@ -108,6 +79,70 @@ class _Area:
             os.sched_yield()
 
     def read(self, memory: TargetMemory, base: int) -> TableResult:
-        raw = memory.read(base + code.HEAD_SIZE, self.count * code.ENTRY.size + self.data_size)
-        entries = raw[: self.count * code.ENTRY.size]
-        return TableResult([signed(entry[7]) for entry in code.ENTRY.iter_unpack(entries)], raw[len(entries) :])
+        """What has become of it."""
+        raw = memory.read(base + code.HEAD_SIZE, self.count * code.ENTRY.size + len(self._data))
+        entries = np.frombuffer(raw, np.int64, self.count * 8).reshape(-1, 8)
+        return TableResult(entries[:, 7].tolist(), raw[self.count * code.ENTRY.size :])
+
+
+def run_table(frozen: Frozen, tracee: Tracee, calls: Sequence[Call], data: bytes) -> TableResult:
+    """``run_tables`` for one thread."""
+    return run_tables(frozen, [(tracee, Table(calls, data))])[0]
+
+
+def run_tables(frozen: Frozen, tables: Sequence[tuple[Tracee, Table]]) -> list[TableResult]:
+    """Run each table in its thread of a frozen process, side by side as far as there is room for their code.
+
+    Nothing of it is left in the target afterwards, also if this process dies half-way. Raises CannotRestore when the
+    target may not map a scratch page (its address space is at its limit).
+    """
+    results: list[TableResult] = []
+    at_once = max(1, frozen.trampoline.slots)
+    for first in range(0, len(tables), at_once):
+        results += _side_by_side([_Run(frozen, *one) for one in tables[first : first + at_once]])
+    return results
+
+
+def _side_by_side(runs: Sequence["_Run"]) -> list[TableResult]:
+    """All of them from one wait to the next in turn, so that the threads are waited for together."""
+    with ExitStack() as stack:
+        steps = [stack.enter_context(closing(run.steps(slot))) for slot, run in enumerate(runs)]
+        for _ in zip(*steps, strict=True):
+            pass
+    return [run.result for run in runs]
+
+
+class _Run:
+    """One table on its way through one thread."""
+
+    def __init__(self, frozen: Frozen, tracee: Tracee, table: Table) -> None:
+        self._frozen = frozen
+        self._tracee = tracee
+        self._table = table
+        self.result = TableResult([], b"")
+
+    def steps(self, slot: int) -> Generator[None]:
+        """Pauses wherever the thread has been let go and must be waited for."""
+        tracee, table, memory = self._tracee, self._table, self._frozen.trampoline.memory
+        arguments = (0, table.length, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, NO_FD, 0)
+        entry = code.SystemCall(SYS_mmap, arguments)
+        with self._frozen.trampoline.visit(tracee, entry, lambda end: code.table_program(end, table.length), slot):
+            yield from tracee.syscall_steps()
+            base = self._mapped(tracee.registers().result)
+            table.write(memory, base)
+            ptrace.cont(tracee.tid)
+            yield
+            table.wait_done(memory, base, tracee)
+            self.result = table.read(memory, base)
+            ptrace.interrupt(tracee.tid)
+            yield
+            tracee.wait_interrupted()
+            yield from tracee.syscall_steps()  # munmap
+
+    def _mapped(self, base: int) -> int:
+        if base < 0:
+            raise CannotRestore(
+                f"process {self._frozen.pid} cannot map {self._table.length} more bytes: {os.strerror(-base)}",
+                "raise its limit of address space (prlimit --as)",
+            )
+        return base

@@ -3,10 +3,13 @@
 
 import os
 import time
+from collections.abc import Generator
+from functools import cached_property
 
 from icecore.errors import Busy, TargetGone
 from icecore.kernel import ptrace
 from icecore.kernel.arch.x86_64 import Registers
+from icecore.kernel.procfs import read_bytes
 
 SPIN_SECONDS = 0.0003
 NAP_SECONDS = 0.00005
@@ -19,6 +22,12 @@ class Tracee:
         self.tid = tid
         self.deadline = deadline
         """time.monotonic() after which waiting for a stop is given up."""
+
+    @cached_property
+    def status(self) -> bytes:
+        """/proc/TID/status as it was when somebody first asked, which is while the thread is stopped: raw, since it is
+        wanted for each of perhaps hundreds of threads. FileNotFoundError, ProcessLookupError: it is gone."""
+        return read_bytes(self.tid, "status")
 
     def registers(self) -> Registers:
         """General registers, raw: a call that the stop interrupted shows -ERESTART* in rax."""
@@ -77,19 +86,23 @@ class Tracee:
                 return
             ptrace.cont(self.tid, stop.signal if stop.is_signal else 0)
 
-    def wait_syscall_entry(self) -> None:
-        """Run to the entry of the next system call. All signals are blocked meanwhile: only group stops intervene."""
-        while True:
-            ptrace.cont_to_syscall(self.tid)
-            if self.wait().is_syscall:
-                return
+    def run_syscall(self) -> None:
+        """Through the next system call of the injected program: ``syscall_steps`` without a pause."""
+        for _ in self.syscall_steps():
+            pass
 
-    def finish_syscall(self) -> None:
-        """From a system call's entry to a stop right behind it, inside the kernel's signal handling.
+    def syscall_steps(self) -> Generator[None]:
+        """To the entry of the next system call, then to a stop right behind it, inside the kernel's signal handling.
 
         That place matters: registers set there, with the raw result of an earlier interrupted call in them, are treated
-        by the kernel as if nothing had come between.
+        by the kernel as if nothing had come between. All signals are blocked meanwhile: only group stops intervene.
+        Pauses wherever the thread has been let go and must be waited for.
         """
+        ptrace.cont_to_syscall(self.tid)
+        yield
+        while not self.wait().is_syscall:
+            ptrace.cont_to_syscall(self.tid)
         ptrace.interrupt(self.tid)
         ptrace.cont(self.tid)
+        yield
         self.wait_interrupted()

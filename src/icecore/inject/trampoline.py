@@ -10,10 +10,10 @@ from icecore.inject.memory import TargetMemory
 from icecore.inject.tracee import Tracee
 from icecore.inject.vdso import own_vdso, vdso_address
 from icecore.kernel import ptrace
-from icecore.kernel.arch.x86_64 import NO_SYSCALL, Registers
-from icecore.kernel.procfs import read_bytes
+from icecore.kernel.arch.x86_64 import Registers
 
 ALL_SIGNALS = (1 << 64) - 1
+SLOT = code.TABLE_PROGRAM_SIZE
 
 
 class Trampoline:
@@ -26,7 +26,11 @@ class Trampoline:
         self.room = len(own.image) - own.tail
         self.memory = TargetMemory(pid)
         self._pid = pid
+        self.slots = self.room // SLOT
+        """How many programs of ``code.table_program`` have room side by side."""
         self._written = 0
+        self._inside = 0
+        """Threads that may be executing what was written."""
         self._checked = False
         self._require_same(self.memory.read(start, own.tail), own.image[: own.tail])
 
@@ -42,37 +46,38 @@ class Trampoline:
         """Whether an instruction pointer lies in the tail."""
         return self.address <= address < self.address + self.room
 
-    def write(self, program: bytes) -> None:
+    def write(self, program: bytes, offset: int) -> None:
         """Put a program into the tail."""
-        if len(program) > self.room:
-            raise KernelLacks(f"the vdso leaves {self.room} bytes, {len(program)} are needed")
-        self._written = max(self._written, len(program))
-        self.memory.write(self.address, program)
+        end = offset + len(program)
+        if end > self.room:
+            raise KernelLacks(f"the vdso leaves {self.room} bytes, {end} are needed")
+        self._written = max(self._written, end)
+        self.memory.write(self.address + offset, program)
         if not self._checked:
-            self.memory.require_current(self.address, program)
+            self.memory.require_current(self.address + offset, program)
             self._checked = True
 
     def close(self) -> None:
-        """Zero what was written, while nobody can be inside (all threads stopped elsewhere)."""
+        """Zero what was written, unless somebody may be inside still: a thread that did not answer."""
         written, self._written = self._written, 0
-        if written:
+        if written and not self._inside:
             with suppress(TargetGone):
                 self.memory.write(self.address, bytes(written))
         self.memory.close()
 
     @contextmanager
-    def visit(self, tracee: Tracee, entry: Registers, program: code.Program) -> Generator[None]:
-        """Inside the block the thread is about to execute ``program(end)`` with ``entry``'s registers; after it, it is
-        back where it was.
+    def visit(self, tracee: Tracee, entry: code.SystemCall, program: code.Program, slot: int = 0) -> Generator[None]:
+        """Inside the block the thread is about to execute ``program(end)`` with ``entry`` in its registers; after it,
+        it is back where it was. Threads that visit at the same time need a slot each.
 
         The order is what keeps the thread safe if we die: first the program that ends in the original state, then the
         registers that start it, then the blocked signals that it unblocks; and backwards at the end.
         """
         registers, sigmask = tracee.registers(), tracee.sigmask()
         with _seccomp_suspended(self._pid, tracee):
-            self.write(program(code.leave(registers, sigmask)))
-            entry.rip, entry.orig_rax, entry.rsp = self.address, NO_SYSCALL, registers.rsp
-            tracee.set_registers(entry)
+            self.write(program(code.leave(registers, sigmask)), slot * SLOT)
+            self._inside += 1
+            tracee.set_registers(entry.registers(registers, self.address + slot * SLOT))
             ptrace.set_sigmask(tracee.tid, ALL_SIGNALS)
             try:
                 yield
@@ -83,32 +88,21 @@ class Trampoline:
             self._go_back(tracee, registers, sigmask)
 
     def _go_back(self, tracee: Tracee, registers: Registers, sigmask: int) -> None:
-        """Back to where the thread was; if it does not answer, the code must stay, for it may still be in there."""
-        written, self._written = self._written, 0
+        """Back to where the thread was; if it does not answer, it may still be in there."""
         ptrace.set_sigmask(tracee.tid, sigmask)
         tracee.set_registers(registers)
-        self._written = written
+        self._inside -= 1
 
 
-def entry_registers(base: Registers, number: int, *arguments: int) -> Registers:
-    """Registers that make a system call; segment bases and flags stay the thread's."""
-    entry = Registers.unpack(base.pack())
-    names = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
-    for name, value in zip(names, (*arguments, 0, 0, 0, 0, 0, 0), strict=False):
-        setattr(entry, name, value & NO_SYSCALL)
-    entry.rax = number
-    return entry
-
-
-def _under_seccomp(pid: int, tid: int) -> bool:
-    """Read at each visit, since each thread has its own filters; by hand, since the target waits."""
-    return b"\nSeccomp:\t0" not in read_bytes(pid, f"task/{tid}/status")
+def _under_seccomp(tracee: Tracee) -> bool:
+    """Asked at each visit, since each thread has its own filters."""
+    return b"\nSeccomp:\t0" not in tracee.status
 
 
 @contextmanager
 def _seccomp_suspended(pid: int, tracee: Tracee) -> Generator[None]:
     """Filters of the target must neither see nor kill for our calls."""
-    if not _under_seccomp(pid, tracee.tid):
+    if not _under_seccomp(tracee):
         yield
         return
     try:

@@ -6,7 +6,6 @@ import os
 from icecore.errors import KernelLacks, NotPermitted
 from icecore.inject import code
 from icecore.inject.freeze import Frozen
-from icecore.inject.trampoline import entry_registers
 from icecore.kernel.arch.x86_64 import SYS_userfaultfd
 from icecore.kernel.pidfd import pidfd_getfd, pidfd_open
 
@@ -21,14 +20,12 @@ def steal_userfaultfd(frozen: Frozen) -> int:
     """
     tracee = frozen.leader
     flags = os.O_CLOEXEC | os.O_NONBLOCK | UFFD_USER_MODE_ONLY
-    entry = entry_registers(tracee.registers(), SYS_userfaultfd, flags)
+    entry = code.SystemCall(SYS_userfaultfd, (flags,))
     with frozen.trampoline.visit(tracee, entry, code.open_close_program):
-        tracee.wait_syscall_entry()
-        tracee.finish_syscall()
+        tracee.run_syscall()
         theirs = tracee.registers().result
         ours = _take(frozen.pid, theirs) if theirs >= 0 else theirs
-        tracee.wait_syscall_entry()  # close
-        tracee.finish_syscall()
+        tracee.run_syscall()  # close
     if ours < 0:
         raise KernelLacks(f"process {frozen.pid} may not make a userfaultfd: {os.strerror(-ours)}")
     return ours

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from icecore.daemon.capture.files import open_files
-from icecore.daemon.capture.leader import LeaderAnswers, ask_leader
 from icecore.daemon.capture.mappings import capture_mappings, shared_objects
 from icecore.daemon.capture.pipes import capture_pipes
 from icecore.daemon.capture.process import credentials, limits, machine, mm_fields, vdso_digest
+from icecore.daemon.capture.questions import Asked, ask
 from icecore.daemon.capture.threads import Stopped, capture_thread, refuse_dispatch, stopped_threads
 from icecore.daemon.check import Findings, Reason, cannot_restore, examine
 from icecore.daemon.check.descriptors import Description, read_descriptors
@@ -97,12 +97,12 @@ def capture_partial(frozen: Frozen, vmas: Sequence[Vma], prepared: Prepared) -> 
     pid = frozen.pid
     # Before anything is injected: an interrupted call shows as the kernel left it only until then.
     stopped = stopped_threads(frozen)
-    stat, status = procfs.read_stat(pid), procfs.read_status(pid)
+    stat, status = procfs.read_stat(pid), procfs.parse_status(frozen.leader.status)
     reasons, descriptions = look_again(frozen, status, prepared.findings)
     if reasons:
         frozen.leader.registers()  # ESRCH if somebody has killed it: ended threads are then no obstacle but the end
         raise cannot_restore(label(pid, stat.comm), reasons)
-    answers = ask_leader(frozen, status)
+    asked = ask(frozen, status)
     return Process(
         pid=pid,
         start_time=stat.start_time,
@@ -113,24 +113,24 @@ def capture_partial(frozen: Frozen, vmas: Sequence[Vma], prepared: Prepared) -> 
         personality=procfs.read_personality(pid),
         session=stat.session,
         process_group=stat.pgrp,
-        dumpable=answers.process.dumpable,
-        credentials=credentials(status, answers.process.securebits),
+        dumpable=asked.process.dumpable,
+        credentials=credentials(status, asked.process.securebits),
         limits=limits(pid) if prepared.limits is None else prepared.limits,
-        mm=mm_fields(pid, stat, answers.process.brk),
+        mm=mm_fields(pid, stat, asked.process.brk),
         mappings=(),
         shared_objects=tuple(shared_objects(pid, vmas)),
-        threads=capture_threads(frozen, stopped, answers),
-        actions=answers.actions,
+        threads=capture_threads(frozen, stopped, asked),
+        actions=asked.actions,
         pending=tuple(frozen.leader.pending(shared=True)),
-        timers=answers.timers,
+        timers=asked.timers,
         files=tuple(open_files(descriptions)),
         pipes=tuple(capture_pipes(pid, descriptions)),
         vdso_digest=vdso_digest(),
         kernel_release=machine().release,
         machine=machine().machine,
         host=machine().nodename,
-        child_subreaper=answers.process.child_subreaper,
-        thp_disabled=answers.process.thp_disabled,
+        child_subreaper=asked.process.child_subreaper,
+        thp_disabled=asked.process.thp_disabled,
     )
 
 
@@ -140,14 +140,13 @@ def look_again(frozen: Frozen, status: Status, known: Findings) -> tuple[list[Re
     descriptors = read_descriptors(pid, known.outside)
     reasons = [
         *refuse_changing(pid, status),
-        *refuse_threads(pid, [tracee.tid for tracee in frozen.threads]),
+        *refuse_threads(pid, [(tracee.tid, tracee.status) for tracee in frozen.threads]),
         *refuse_dispatch(frozen),
         *descriptors.reasons,
     ]
     return reasons, descriptors.descriptions
 
 
-def capture_threads(frozen: Frozen, stopped: list[Stopped], answers: LeaderAnswers) -> tuple[Thread, ...]:
-    leader = capture_thread(frozen, frozen.leader, stopped[0], answers.thread)
-    others = zip(frozen.threads[1:], stopped[1:], strict=True)
-    return (leader, *(capture_thread(frozen, tracee, stop) for tracee, stop in others))
+def capture_threads(frozen: Frozen, stopped: list[Stopped], asked: Asked) -> tuple[Thread, ...]:
+    each = zip(frozen.threads, stopped, asked.threads, strict=True)
+    return tuple(capture_thread(frozen.pid, tracee, stop, answers) for tracee, stop, answers in each)

@@ -3,7 +3,7 @@
 
 import signal
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from icecore.daemon.capture.table import Answers, Questions
 from icecore.kernel.arch.x86_64 import SYS_getitimer, SYS_rt_sigaction
@@ -25,7 +25,7 @@ def signals_of_interest(status: Status) -> list[int]:
     return [number for number in range(1, 65) if mask >> (number - 1) & 1]
 
 
-def ask_actions(questions: Questions, signals: list[int]) -> dict[int, int]:
+def ask_actions(questions: Questions, signals: Iterable[int]) -> dict[int, int]:
     """The ticket for each signal."""
     return {
         number: questions.ask("rt_sigaction", SYS_rt_sigaction, number, 0, None, SIGSET_SIZE, size=SIGACTION.size)

@@ -4,12 +4,12 @@
 from dataclasses import dataclass, field
 
 from icecore.errors import KernelLacks
-from icecore.inject import Call, Data, Frozen, TableResult, Tracee, run_table
+from icecore.inject import Call, Data, Table, TableResult
 
 
 @dataclass(slots=True)
 class Questions:
-    """Calls to be put to one thread in one go. ``ask`` returns a ticket, ``Answers`` takes it."""
+    """Calls to be put to a thread in one go. ``ask`` returns a ticket, ``Answers`` takes it."""
 
     calls: list[Call] = field(default_factory=list[Call])
     names: list[str] = field(default_factory=list[str])
@@ -25,9 +25,9 @@ class Questions:
         self.room += -(-size // 8) * 8
         return len(self.calls) - 1
 
-    def put(self, frozen: Frozen, tracee: Tracee) -> "Answers":
-        """Run them all in a stopped thread."""
-        return Answers(self, run_table(frozen, tracee, self.calls, bytes(self.room)))
+    def table(self) -> Table:
+        """The calls, laid out."""
+        return Table(self.calls, bytes(self.room))
 
 
 @dataclass(frozen=True, slots=True)

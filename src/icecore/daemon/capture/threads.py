@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The threads: registers and what else ptrace shows from outside, and what each is asked by injected calls."""
+"""The threads: registers and what else ptrace shows from outside, and what each answered."""
 
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from icecore.daemon.capture.attributes import ThreadAttributes, ThreadQuestions
-from icecore.daemon.capture.table import Questions
+from icecore.daemon.capture.attributes import ThreadAttributes
 from icecore.daemon.check import Reason
 from icecore.inject import Frozen, Tracee
 from icecore.kernel import procfs, ptrace
@@ -28,14 +27,12 @@ def stopped_threads(frozen: Frozen) -> list[Stopped]:
     return [Stopped(tracee.registers().pack(), tracee.rseq()) for tracee in frozen.threads]
 
 
-def capture_thread(frozen: Frozen, tracee: Tracee, stopped: Stopped, asked: ThreadAttributes | None = None) -> Thread:
-    """One stopped thread. ``asked`` if it has been asked already, as the leader has."""
-    if asked is None:
-        asked = ask_thread(frozen, tracee)
+def capture_thread(pid: int, tracee: Tracee, stopped: Stopped, asked: ThreadAttributes) -> Thread:
+    """One stopped thread, which has been asked already."""
     head, length = get_robust_list(tracee.tid)
     return Thread(
         tid=tracee.tid,
-        name=thread_name(frozen.pid, tracee.tid),
+        name=thread_name(pid, tracee.tid),
         registers=stopped.registers,
         xstate=tracee.xstate(),
         sigmask=tracee.sigmask(),
@@ -47,13 +44,6 @@ def capture_thread(frozen: Frozen, tracee: Tracee, stopped: Stopped, asked: Thre
         pending=tuple(tracee.pending(shared=False)),
         parent_death_signal=asked.parent_death_signal,
     )
-
-
-def ask_thread(frozen: Frozen, tracee: Tracee) -> ThreadAttributes:
-    """What a thread beside the leader is asked, in one go."""
-    questions = Questions()
-    tickets = ThreadQuestions.ask(questions)
-    return tickets.read(questions.put(frozen, tracee))
 
 
 def thread_name(pid: int, tid: int) -> str:

@@ -12,7 +12,7 @@ from icecore.daemon.check.mappings import FileChecks, SharedKey, VmFlags, refuse
 from icecore.daemon.check.process import refuse_process
 from icecore.daemon.check.reason import REMEDIES, Reason, cannot_restore
 from icecore.daemon.check.streams import Outside
-from icecore.daemon.check.threads import refuse_threads
+from icecore.daemon.check.threads import read_statuses, refuse_threads
 from icecore.daemon.target import Target
 from icecore.errors import TargetGone
 from icecore.kernel import procfs
@@ -65,7 +65,7 @@ def look(pid: int, vmas: Sequence[procfs.Vma], vm_flags: VmFlags) -> Findings:
     descriptors = read_descriptors(pid, {})
     reasons = [
         *refuse_process(pid, procfs.read_status(pid)),
-        *refuse_threads(pid, procfs.thread_ids(pid)),
+        *refuse_threads(pid, read_statuses(pid)),
         *descriptors.reasons,
         *refuse_mappings(pid, vmas, vm_flags, FileChecks()),
     ]
