@@ -28,9 +28,21 @@ def normalise(pairs: npt.ArrayLike) -> Runs:
         return EMPTY
     array = array[np.argsort(array[:, 0], kind="stable")]
     reach = np.maximum.accumulate(array[:, 1])
-    first = np.concatenate(([True], array[1:, 0] > reach[:-1]))
-    last = np.concatenate((first[1:], [True]))
-    return np.stack((array[first, 0], reach[last]), axis=1)
+    first = np.empty(len(array) + 1, np.bool_)
+    first[0] = first[-1] = True
+    np.greater(array[1:, 0], reach[:-1], out=first[1:-1])
+    return _pairs(array[first[:-1], 0], reach[first[1:]])
+
+
+def join(starts: Pages, ends: Pages) -> Runs:
+    """Runs of pieces [start, end) that are in ascending order and do not overlap, but may touch."""
+    if not len(starts):
+        return EMPTY
+    gaps = np.flatnonzero(starts[1:] != ends[:-1])
+    runs = np.empty((len(gaps) + 1, 2), np.uint64)
+    runs[0, 0], runs[1:, 0] = starts[0], starts[gaps + 1]
+    runs[-1, 1], runs[:-1, 1] = ends[-1], ends[gaps]
+    return runs
 
 
 def from_pages(pages: Pages) -> Runs:
@@ -40,7 +52,7 @@ def from_pages(pages: Pages) -> Runs:
     gap = np.flatnonzero(pages[1:] > pages[:-1] + np.uint64(1)) + 1
     starts = pages[np.concatenate(([0], gap))]
     ends = pages[np.concatenate((gap - 1, [len(pages) - 1]))] + np.uint64(1)
-    return np.stack((starts, ends), axis=1)
+    return _pairs(starts, ends)
 
 
 def expand(runs: Runs) -> Pages:
@@ -71,16 +83,16 @@ def union(a: Runs, b: Runs) -> Runs:
 
 def intersect(a: Runs, b: Runs) -> Runs:
     """Pages in both."""
-    if not len(a) or not len(b):
+    if not len(a) or not len(b) or _apart(a, b):
         return EMPTY
-    return _select(a, b, wanted_in_b=True)
+    return a if np.array_equal(a, b) else _select(a, b, wanted_in_b=True)
 
 
 def subtract(a: Runs, b: Runs) -> Runs:
     """Pages of ``a`` that are not in ``b``."""
-    if not len(a) or not len(b):
+    if not len(a) or not len(b) or _apart(a, b):
         return a
-    return _select(a, b, wanted_in_b=False)
+    return EMPTY if np.array_equal(a, b) else _select(a, b, wanted_in_b=False)
 
 
 def split_blocks(runs: Runs, pages_per_block: int) -> Iterator[Runs]:
@@ -109,4 +121,15 @@ def _select(a: Runs, b: Runs, *, wanted_in_b: bool) -> Runs:
     points = np.sort(np.concatenate((borders_a, borders_b)), kind="stable")
     starts, ends = points[:-1], points[1:]
     keep = _inside(borders_a, starts) & (_inside(borders_b, starts) == wanted_in_b) & (starts < ends)
-    return normalise(np.stack((starts[keep], ends[keep]), axis=1))
+    return join(starts[keep], ends[keep])
+
+
+def _apart(a: Runs, b: Runs) -> bool:
+    """Whether all of one comes before all of the other."""
+    return bool(a[-1, 1] <= b[0, 0] or b[-1, 1] <= a[0, 0])
+
+
+def _pairs(starts: Pages, ends: Pages) -> Runs:
+    runs = np.empty((len(starts), 2), np.uint64)
+    runs[:, 0], runs[:, 1] = starts, ends
+    return runs

@@ -16,7 +16,7 @@ from icecore.kernel.pagemap import (
     supported_categories,
 )
 from icecore.storage.records import PAGE_SIZE
-from icecore.storage.runs import EMPTY, Runs, normalise
+from icecore.storage.runs import EMPTY, Runs, join, normalise
 
 POPULATED = PAGE_IS_PRESENT | PAGE_IS_SWAPPED
 """A page, a swap entry, or a marker that stands for neither (guard pages, and see ``FilePages.doubtful``)."""
@@ -57,13 +57,7 @@ def is_copy(regions: Regions) -> Mask:
 def runs_of(regions: Regions, chosen: Mask) -> Runs:
     """The pages of the chosen regions, which are in ascending order as a scan returns them."""
     starts, ends = regions["start"][chosen], regions["end"][chosen]
-    if not len(starts):
-        return EMPTY
-    gaps = np.flatnonzero(starts[1:] != ends[:-1])
-    runs = np.empty((len(gaps) + 1, 2), np.uint64)
-    runs[0, 0], runs[1:, 0] = starts[0], starts[gaps + 1]
-    runs[-1, 1], runs[:-1, 1] = ends[-1], ends[gaps]
-    pages: Runs = runs // np.uint64(PAGE_SIZE)
+    pages: Runs = join(starts, ends) // np.uint64(PAGE_SIZE)
     return pages
 
 
@@ -87,3 +81,27 @@ def clip(many: Runs, few: Runs) -> Runs:
 def merged(parts: list[Runs]) -> Runs:
     """One set of pages from many."""
     return normalise(np.concatenate(parts)) if parts else EMPTY
+
+
+def is_within(runs: Runs, others: Runs) -> bool:
+    """Whether each run lies in one of the others."""
+    if not len(runs) or not len(others):
+        return not len(runs)
+    before = np.searchsorted(others[:, 0], runs[:, 0], "right") - 1
+    return bool(((before >= 0) & (others[before, 1] >= runs[:, 1])).all())
+
+
+def covers(runs: Runs, start: int, end: int) -> bool:
+    """Whether one run has all of [start, end), pages."""
+    before = int(np.searchsorted(runs[:, 0], start, "right"))
+    return before > 0 and int(runs[before - 1, 1]) >= end
+
+
+def pages_between(start: int, end: int) -> Runs:
+    """[start, end), bytes, as one run."""
+    return normalise(np.array([(start // PAGE_SIZE, end // PAGE_SIZE)], np.uint64))
+
+
+def as_bytes(runs: Runs) -> list[tuple[int, int]]:
+    """[start, end) of each run in bytes."""
+    return [(start * PAGE_SIZE, end * PAGE_SIZE) for start, end in runs.tolist()]
