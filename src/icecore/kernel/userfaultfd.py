@@ -80,6 +80,11 @@ def write_protect(fd: int, start: int, length: int) -> None:
     fcntl.ioctl(fd, UFFDIO_WRITEPROTECT, bytearray(_WRITEPROTECT.pack(start, length, UFFDIO_WRITEPROTECT_MODE_WP)))
 
 
+def write_unprotect(fd: int, start: int, length: int) -> None:
+    """UFFDIO_WRITEPROTECT without its MODE_WP: these registered pages count as written. Raises what the other does."""
+    fcntl.ioctl(fd, UFFDIO_WRITEPROTECT, bytearray(_WRITEPROTECT.pack(start, length, 0)))
+
+
 def probe() -> int:
     """All UFFD_FEATURE_* bits of this kernel, from a descriptor of our own. ENOSYS or EPERM: there is no using it."""
     fd = create(os.O_CLOEXEC | os.O_NONBLOCK | UFFD_USER_MODE_ONLY)

@@ -11,10 +11,10 @@ import threading
 import numpy as np
 
 from icecore.daemon.tracker.claims import Claim, Claims
-from icecore.daemon.tracker.foreign import owns_userfaultfd
+from icecore.daemon.tracker.foreign import Foreign
 from icecore.daemon.tracker.gone import target_gone
 from icecore.daemon.tracker.layout import Layout
-from icecore.daemon.tracker.moment import NOTHING_KNOWN, Known, take_moment
+from icecore.daemon.tracker.moment import NOTHING_KNOWN, Known, make_known, take_moment
 from icecore.daemon.tracker.regions import POPULATED, classes, is_data, runs_of
 from icecore.daemon.tracker.turn import Turn, turn_of
 from icecore.daemon.tracker.watch import Watch
@@ -40,9 +40,10 @@ class SharedWatch:
         self.pagemap = Pagemap(pid)
         self.claims = Claims()
         self.watch: Watch | None = None
-        self.foreign = False
-        """Whether the target had a userfaultfd of its own when somebody last collected."""
+        self.foreign = Foreign(pid)
         self._userfaultfd = -1
+        self._known: tuple[tuple[Layout, Runs, object], Known] | None = None
+        """Of one client, and what it holds good for, by identity."""
 
     def arm(self, frozen: Frozen) -> None:
         """Take a userfaultfd out of the target, once for all clients."""
@@ -63,28 +64,34 @@ class SharedWatch:
         if self.watch is None:
             raise RuntimeError("collect before arm")
         try:
-            return self._collect(self.watch, claim, layout)
+            with self.foreign.arming(self.claims.distrust):
+                return self._collect(self.watch, claim, layout)
         except BaseException:
             self.claims.distrust()
             raise
 
     def _collect(self, watch: Watch, claim: Claim, layout: Layout) -> Runs:
-        self.foreign = owns_userfaultfd(self.pid)
         untold = watch.registered(claim.uncovered(layout.scope))
         found = watch.collect(layout)
         self.claims.collected(claim, found)
         if len(untold):
             found = union(found, intersect(self._data(watch, layout), untold))
-        return union(found, self._populated(claim.settle(layout.scope)))
+        found = union(found, self._populated(claim.settle(layout.scope)))
+        self.known(claim, layout)  # now, not while the target is frozen
+        return found
 
     def known(self, claim: Claim, layout: Layout) -> Known:
         """What a client may trust of the bits of a frozen target."""
         if self.watch is None:
             return NOTHING_KNOWN
-        return Known(union(self.watch.unwatched(layout), claim.uncovered(layout.scope)), self.watch.copies)
+        key = (layout, claim.covered, self.watch.version)
+        if self._known is None or any(old is not new for old, new in zip(self._known[0], key, strict=True)):
+            unwatched = union(self.watch.unwatched(layout), claim.uncovered(layout.scope))
+            self._known = key, make_known(layout, unwatched, self.watch.copies, quick=True)
+        return self._known[1]
 
     def _data(self, watch: Watch, layout: Layout) -> Runs:
-        moment = take_moment(self.pid, self.pagemap, layout, Known(watch.unwatched(layout), watch.copies))
+        moment = take_moment(self.pid, self.pagemap, layout, make_known(layout, watch.unwatched(layout), watch.copies))
         return union(moment.private, moment.shared)
 
     def _populated(self, pages: Runs) -> Runs:

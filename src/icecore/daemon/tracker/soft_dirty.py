@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from icecore.daemon.quiet import undisturbed
 from icecore.daemon.tracker.base import Collected, Ranges
-from icecore.daemon.tracker.foreign import owns_userfaultfd
 from icecore.daemon.tracker.gone import target_gone
 from icecore.daemon.tracker.layout import Layout, make_layout
 from icecore.daemon.tracker.regions import merged
@@ -17,7 +16,7 @@ from icecore.daemon.tracker.soft_dirty_changes import mergeable, untracked
 from icecore.daemon.tracker.soft_dirty_clock import Sight, join
 from icecore.daemon.tracker.soft_dirty_pace import Pace
 from icecore.inject import Frozen, freeze
-from icecore.kernel.procfs import Vma, read_maps, read_vm_pin_kb
+from icecore.kernel.procfs import Vma, read_maps
 from icecore.storage.runs import EMPTY, Runs, count, intersect, subtract, union
 
 
@@ -60,8 +59,8 @@ class SoftDirty:
 
     def collect(self, vmas: Sequence[Vma]) -> Runs:
         """See ``Tracker.collect``. Only the first is really live: it reads what nobody has read since the clear."""
-        with self._clock.turn, target_gone(self._pid, self._clock.pagemap):
-            self._clock.foreign = owns_userfaultfd(self._pid)
+        clock = self._clock
+        with clock.turn, target_gone(self._pid, clock.pagemap), clock.foreign.arming(clock.distrust):
             found = self._tick() if len(self._client.marked.covered) else self._take_all(vmas)
         self._named = union(self._named, found)
         return found
@@ -121,7 +120,7 @@ class SoftDirty:
         blind = union(untracked(layout), self._clock.canary.page)
         if not self._exact:
             return blind
-        if self._clock.foreign or read_vm_pin_kb(self._pid) > 0:
+        if self._clock.foreign.suspected:
             return layout.everything
         self._mergeable = union(self._mergeable, mergeable(self._pid))
         return union(self._mergeable, blind)

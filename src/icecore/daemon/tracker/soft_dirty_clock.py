@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 from icecore.daemon.tracker.base import Ranges
 from icecore.daemon.tracker.claims import Claim, Claims
+from icecore.daemon.tracker.foreign import Foreign
 from icecore.daemon.tracker.gone import target_gone
 from icecore.daemon.tracker.layout import Layout, make_layout
-from icecore.daemon.tracker.moment import Known, Moment, take_moment
+from icecore.daemon.tracker.moment import Moment, make_known, take_moment
 from icecore.daemon.tracker.proof import NOT_SOFT_DIRTY
 from icecore.daemon.tracker.soft_dirty_canary import Canary
 from icecore.daemon.tracker.soft_dirty_changes import changed, touching
@@ -55,8 +56,7 @@ class Clock:
     turn: Turn
     pagemap: Pagemap
     clients: list[Client] = field(default_factory=list[Client])
-    foreign: bool = False
-    """Whether the target had a userfaultfd of its own when somebody last collected."""
+    foreign: Foreign = field(init=False)
     _marked: Claims = field(default_factory=Claims)
     _doubtful: Claims = field(default_factory=Claims)
     _mappings: Sequence[Vma] = ()
@@ -68,6 +68,7 @@ class Clock:
     _frames: Frames = field(init=False)
 
     def __post_init__(self) -> None:
+        self.foreign = Foreign(self.pid)
         self.canary = Canary(self.pid, self.pagemap)
         self._frames = Frames(self.pagemap)
         # Tried once, now: not while a target is frozen.
@@ -97,7 +98,7 @@ class Clock:
         return self._take(layout, layout.everything).private
 
     def _take(self, layout: Layout, unwatched: Runs) -> Moment:
-        known = Known(unwatched, self._copies)
+        known = make_known(layout, unwatched, self._copies)
         moment = take_moment(self.pid, scanner(self.pagemap), layout, known, NOT_SOFT_DIRTY)
         self._copies = union(subtract(self._copies, moment.file.looked_at), moment.file.copies)
         return moment
@@ -115,10 +116,14 @@ class Clock:
             self._doubtful.collected(client.doubtful, sight.doubtful)
             self._clear(vmas, sight.moment.private)
         except BaseException:
-            self._marked.distrust()
-            self._doubtful.distrust()
+            self.distrust()
             raise
         return sight
+
+    def distrust(self) -> None:
+        """Everybody looks at everything again."""
+        self._marked.distrust()
+        self._doubtful.distrust()
 
     def _ranges(self) -> Ranges:
         if not all(client.ranges for client in self.clients):

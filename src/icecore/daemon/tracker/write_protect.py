@@ -14,7 +14,7 @@ from icecore.daemon.tracker.moment import take_moment
 from icecore.daemon.tracker.regions import merged
 from icecore.daemon.tracker.shared_watch import join
 from icecore.inject import Frozen
-from icecore.kernel.procfs import Vma, read_vm_pin_kb
+from icecore.kernel.procfs import Vma
 from icecore.storage.runs import EMPTY, Runs, intersect, subtract, union
 
 
@@ -58,14 +58,13 @@ class WriteProtect:
 
     def _collect_frozen(self, layout: Layout) -> Collected:
         shared, watch = self._shared, self._shared.watch
-        all_in_doubt = shared.foreign or read_vm_pin_kb(self._pid) > 0
         moment = take_moment(self._pid, shared.pagemap, layout, shared.known(self._claim, layout))
         populated = union(moment.private, moment.shared)
         if watch is None:
             return Collected(populated, populated, moment.zero, moment.guard, EMPTY)
-        watch.copies = union(subtract(watch.copies, moment.file.looked_at), moment.file.copies)
+        watch.saw(moment.file)
         in_doubt = populated
-        if not all_in_doubt:
+        if not shared.foreign.suspected:
             in_doubt = merged([moment.shared, moment.file.doubtful, intersect(moment.private, watch.refused)])
         written = union(moment.written, intersect(moment.private, self._claim.pending))
         return Collected(subtract(written, in_doubt), populated, moment.zero, moment.guard, in_doubt)
