@@ -25,7 +25,6 @@ from icecore.storage.chain import Chain
 from icecore.storage.layer import LayerInfo
 from icecore.storage.runs import EMPTY, Runs, union
 
-
 DYING_MS = 50
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which pages of private file mappings are the process's own: scans that ask for FILE, which is slow, where needed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 

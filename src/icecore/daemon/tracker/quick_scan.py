@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernel's fast path through large protected memory: what it does not name needs no second look.
 
-A scan that asks for nothing but WRITTEN costs a quarter of any other (fs/proc/task_mmu.c looks at one bit of each entry).
+A scan that asks for nothing but WRITTEN costs a quarter of any other, since it looks at one bit of each entry.
 It cannot tell written pages from holes, so what it names is looked at again; what it passes over is a page, or one in
 swap, that still has its mark. PM_SCAN_CHECK_WPASYNC makes sure that the mark means something: a mapping that is not
 registered (new, moved, or joined by mremap) answers EPERM, and is looked at as a whole. Zero and guard pages
