@@ -213,7 +213,7 @@ def test_equal_pages_that_are_merged(hands: Hands, mirror: Mirror) -> None:
     settle(mirror)
     for page in (3, 9):
         hands.fill(at + page * PAGE, 1, 77)
-    if not merge_equal_pages():
+    if not merge_equal_pages(hands.pid):
         pytest.skip("this kernel has no KSM, or we may not start it")
     assert len(marks(hands, at, N)) == 1, "the page that both are now had been one of them"
     moment = mirror.frozen()

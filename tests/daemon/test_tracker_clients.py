@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several clients of one process: overlapping ranges, one userfaultfd, and no page lost to another's collect."""
+"""Several clients of one process: overlapping ranges, one state of tracking, and no page lost to another's collect."""
 
 import mmap
 import random
@@ -12,15 +12,20 @@ from support.hands import MADV_DONTNEED, SHARED, Hands
 from support.memory import PAGE
 from support.mirror import offsets
 from support.programs import c_program
+from support.trackers import working_trackers
 from support.victim import Victim
 
-from icecore.daemon.tracker import Collected, Ranges, Tracker, WriteProtect
+from icecore.daemon.tracker import Collected, Ranges, Tracker, choose
 from icecore.inject import freeze
 from icecore.kernel.procfs import read_maps, read_vm_flags
 from icecore.storage.runs import Runs, contains, count, normalise, subtract
 
 N = 64
+KERNEL_TRACKERS = [name for name in working_trackers() if name != "content"]
 Clients = Callable[..., list[Tracker]]
+
+protected = pytest.mark.parametrize("clients", [n for n in KERNEL_TRACKERS if n == "write-protect"], indirect=True)
+"""What only write protection does: nothing outside the ranges is touched, and growth makes no noise."""
 
 
 @pytest.fixture
@@ -28,13 +33,13 @@ def hands(start: Callable[..., Victim]) -> Hands:
     return Hands(start("hands"))
 
 
-@pytest.fixture
-def clients(hands: Hands) -> Iterator[Clients]:
+@pytest.fixture(params=KERNEL_TRACKERS)
+def clients(request: pytest.FixtureRequest, hands: Hands) -> Iterator[Clients]:
     """Armed trackers, one for each set of ranges."""
     with ExitStack() as stack:
 
         def make(*wanted: Ranges) -> list[Tracker]:
-            made = [WriteProtect(hands.pid, ranges) for ranges in wanted]
+            made = [choose(hands.pid, request.param, ranges) for ranges in wanted]
             for tracker in made:
                 stack.callback(tracker.close)
                 with freeze(hands.pid) as frozen:
@@ -140,6 +145,7 @@ def test_shared_memory_is_in_doubt_for_everybody(hands: Hands, clients: Clients)
     assert offsets(look(hands, other).in_doubt, at, 16) == list(range(4, 8))
 
 
+@protected
 def test_the_heap_by_name_as_it_grows_and_shrinks(hands: Hands, clients: Clients) -> None:
     start = hands.brk()
     hands.brk(start + N * PAGE)
@@ -163,6 +169,7 @@ def test_the_heap_by_name_as_it_grows_and_shrinks(hands: Hands, clients: Clients
     assert offsets(live(hands, heap), start, 2 * N) == [6]
 
 
+@protected
 def test_the_stack_by_name_though_another_has_split_it(hands: Hands, clients: Clients) -> None:
     stack = next(vma for vma in read_maps(hands.pid) if vma.path == "[stack]")
     part, whole = clients(((stack.end - 2 * PAGE, stack.end - PAGE),), ("stack",))
@@ -174,6 +181,7 @@ def test_the_stack_by_name_though_another_has_split_it(hands: Hands, clients: Cl
     assert count(look(hands, whole).populated) == len(held)
 
 
+@protected
 def test_leaving_keeps_what_the_others_watch(hands: Hands, clients: Clients) -> None:
     at = hands.map(N)
     hands.fill(at, N)
@@ -235,7 +243,7 @@ def test_no_page_missed_and_none_false_at_different_intervals(hands: Hands, clie
     }
     for client in every.values():
         live(hands, client.tracker)
-    for step in range(1, 200):
+    for step in range(1, 100):
         for page in dice.sample(range(N), 5):
             hands.put(at + page * PAGE + 8, step % 256)
             for client in every.values():

@@ -13,7 +13,7 @@ from support.mirror import Mirror, offsets
 from support.programs import c_program
 from support.victim import Victim
 
-from icecore.daemon.tracker import NAMES, WriteProtect, choose
+from icecore.daemon.tracker import NAMES, WriteProtect, choose, write_protect_lacks
 from icecore.errors import TargetGone, UsageError
 from icecore.inject import freeze
 from icecore.kernel import userfaultfd
@@ -22,6 +22,8 @@ from icecore.kernel.procfs import read_maps, read_vm_flags
 from icecore.storage.runs import count
 
 N = 64
+
+pytestmark = pytest.mark.skipif(bool(write_protect_lacks()), reason=write_protect_lacks() or "-")
 
 
 @pytest.fixture

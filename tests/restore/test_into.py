@@ -66,7 +66,8 @@ def span(at: int, pages: int) -> tuple[int, int]:
 
 
 def content(hands: Hands, at: int, pages: int) -> bytes:
-    with open(f"/proc/{hands.pid}/mem", "rb", buffering=0) as memory:
+    # Only a tracer reads what the process itself may not, where the kernel is set to proc_mem.force_override=ptrace.
+    with freeze(hands.pid), open(f"/proc/{hands.pid}/mem", "rb", buffering=0) as memory:
         memory.seek(at)
         return memory.read(pages * PAGE)
 
@@ -161,7 +162,7 @@ def test_a_tracker_sees_what_was_written_into_its_target(hands: Hands, chain: Ch
         with chain.reader(1) as reader:
             assert restore_into(reader, hands.pid).pages == 3
         assert engine.checkpoint().pages_stored == 3
-        assert engine.checkpoint().pages_dirty == 0
+        assert engine.checkpoint().pages_stored == 0
     with chain.reader(1) as first, chain.reader(3) as third:
         assert np.array_equal(first.read(first.data), third.read(third.data))
 
@@ -265,7 +266,10 @@ def test_a_read_only_mapping_that_did_not_change_is_no_obstacle(hands: Hands, ch
 def test_guard_pages_must_be_where_they_were(hands: Hands, chain: Chain) -> None:
     at = hands.map(8)
     hands.fill(at, 8)
-    hands.advise(at, 1, MADV_GUARD_INSTALL)
+    try:
+        hands.advise(at, 1, MADV_GUARD_INSTALL)
+    except OSError as error:
+        pytest.skip(f"this kernel has no guard pages: {error.strerror}")
     take(chain, hands.pid, span(at, 8))
     hands.put(at + PAGE, 9)
     hands.advise(at, 1, MADV_GUARD_REMOVE)

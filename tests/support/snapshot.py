@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from icecore.daemon.capture import capture_process
+from icecore.daemon.tracker.giants import GIANT
+from icecore.daemon.tracker.moment import Scanner, scanner_for
 from icecore.inject import freeze
 from icecore.kernel.pagemap import (
     PAGE_IS_FILE,
@@ -21,7 +23,7 @@ from icecore.kernel.pagemap import (
     Pagemap,
     supported_categories,
 )
-from icecore.kernel.procfs import Vma, read_maps, read_vm_flags
+from icecore.kernel.procfs import Vma, read_maps, read_resident_kb, read_vm_flags
 from icecore.restore.source import Block
 from icecore.storage.records import Process
 from icecore.storage.runs import Runs, expand, normalise, split_blocks
@@ -67,8 +69,8 @@ def _read(pid: int, vmas: Sequence[Vma]) -> tuple[Runs, Runs, Runs, dict[int, np
     data, zero, guard = list[tuple[int, int]](), list[tuple[int, int]](), list[tuple[int, int]]()
     with Pagemap(pid) as pagemap:
         for vma in vmas:
-            if not vma.is_of_the_kernel:
-                _classify(pagemap, vma, data, zero, guard)
+            if not vma.is_of_the_kernel and not _is_reserve(pid, vma):
+                _classify(scanner_for(pagemap), vma, data, zero, guard)
     runs = normalise(data)
     memory = os.open(f"/proc/{pid}/mem", os.O_RDONLY)
     try:
@@ -78,14 +80,20 @@ def _read(pid: int, vmas: Sequence[Vma]) -> tuple[Runs, Runs, Runs, dict[int, np
     return runs, normalise(zero), normalise(guard), found
 
 
+def _is_reserve(pid: int, vma: Vma) -> bool:
+    """Address space and nothing in it: its entries would take a minute to read where there is no PAGEMAP_SCAN."""
+    return vma.end - vma.start > GIANT and read_resident_kb(pid).get((vma.start, vma.end)) == 0
+
+
 def _classify(
-    pagemap: Pagemap, vma: Vma, data: list[tuple[int, int]], zero: list[tuple[int, int]], guard: list[tuple[int, int]]
+    scanner: Scanner, vma: Vma, data: list[tuple[int, int]], zero: list[tuple[int, int]], guard: list[tuple[int, int]]
 ) -> None:
-    returned = (THERE | PAGE_IS_FILE | PAGE_IS_PFNZERO | PAGE_IS_GUARD) & supported_categories()
+    wanted = THERE | PAGE_IS_FILE | PAGE_IS_PFNZERO | PAGE_IS_GUARD
+    returned = wanted & supported_categories() if isinstance(scanner, Pagemap) else wanted
     if vma.is_shared_memory:  # the object may hold pages that no page table shows
         data.append((vma.start // PAGE, vma.end // PAGE))
         return
-    for start, end, categories in pagemap.scan(vma.start, vma.end, anyof=THERE, returned=returned).tolist():
+    for start, end, categories in scanner.scan_spans([(vma.start, vma.end)], anyof=THERE, returned=returned).tolist():
         run = (start // PAGE, end // PAGE)
         if categories & PAGE_IS_GUARD:
             guard.append(run)

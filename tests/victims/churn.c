@@ -439,14 +439,26 @@ static const struct map_line *find_map(uint64_t address)
 	return low < line_count && lines[low].start <= address ? &lines[low] : NULL;
 }
 
-static void check_page(int memory, const uint8_t *at, const struct page *page, enum kind kind, const char *name)
+// Reads PROT_NONE pages too, and no guard. A kernel with proc_mem.force_override=ptrace must be given leave first.
+static ssize_t read_page(int memory, uint8_t *at, int prot)
+{
+	ssize_t got = pread(memory, scratch, PAGE, (off_t)(uint64_t)at);
+	if (got == -1 && prot == PROT_NONE) {
+		CHECK(mprotect(at, PAGE, PROT_READ) == 0);
+		got = pread(memory, scratch, PAGE, (off_t)(uint64_t)at);
+		CHECK(mprotect(at, PAGE, PROT_NONE) == 0);
+	}
+	return got;
+}
+
+static void check_page(int memory, uint8_t *at, const struct page *page, enum kind kind, const char *name)
 {
 	const struct map_line *map = find_map((uint64_t)at);
 	if (!page->mapped) // whether the hole is still one cannot be said: another mapping may lie there now
 		return;
 	if (!map || map->prot != page->prot || map->shared != (kind == SHARED))
 		FAIL("%s: page %p: protection %d, is %d", name, at, page->prot, map ? map->prot : -1);
-	ssize_t got = pread(memory, scratch, PAGE, (off_t)(uint64_t)at); // reads PROT_NONE pages too, and no guard
+	ssize_t got = read_page(memory, at, page->prot);
 	if (page->guard ? got != -1 : got != PAGE)
 		FAIL("%s: page %p: guard %d, read gave %zd", name, at, page->guard, got);
 	if (!page->guard && !holds(scratch, page->word) && !(page->lazy && holds(scratch, 0)))
