@@ -7,8 +7,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from support import summary
 from support.programs import c_program
 from support.victim import Start, Victim
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the trackers did."""
+    summary.write(terminalreporter)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.summary import Happened, Record, record, running_kernel
 from support.torture_events import EVENTS, Event, measure
 from support.torture_operations import KINDS
 from support.torture_system import ksm_and_huge_pages
@@ -59,8 +60,10 @@ def test_every_tracker_has_a_column() -> None:
 
 @pytest.mark.parametrize("column", [c for c in COLUMNS if c.removesuffix(NO_EXACT) in working_trackers()])
 @pytest.mark.parametrize("event", EVENTS, ids=[event.name for event in EVENTS])
-def test_the_table_says_what_happens(event: Event, column: str) -> None:
+def test_the_table_says_what_happens(event: Event, column: str, record_property: Record) -> None:
     outcome = measure(event, column.removesuffix(NO_EXACT), exact=not column.endswith(NO_EXACT))
+    word = "refused" if outcome.refused else outcome.word
+    record(record_property, Happened(running_kernel(), event.name, column, word))
     if outcome.refused:
         pytest.skip("the kernel, or what it can do while tracking, refuses a part of this")
-    assert outcome.word in table()[event.name][COLUMNS.index(column)].split(" or ")
+    assert word in table()[event.name][COLUMNS.index(column)].split(" or ")

@@ -13,6 +13,7 @@ from support.torture_session import ARENA, Session
 from support.victim import Victim
 
 from icecore.storage.layer import KEYFRAME
+from icecore.storage.runs import contains
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +107,10 @@ def measure(event: Event, tracker: str, exact: bool = True) -> Outcome:
 def _word(seen: Seen, heap: int) -> str:
     if seen.kind == KEYFRAME:
         return "keyframe"
-    if len(np.intersect1d(_ours(seen.named, heap), seen.unchanged)):
+    unchanged = _ours(seen.unchanged, heap)
+    if contains(seen.named, unchanged).any():
         return "noise"
-    return "compared" if len(np.intersect1d(_ours(seen.in_doubt, heap), seen.unchanged)) else "exact"
+    return "compared" if contains(seen.in_doubt, unchanged).any() else "exact"
 
 
 def _ours(pages: Pages, heap: int) -> Pages:

@@ -22,8 +22,9 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from support.full_read import NOTHING, Kept, Memory, missed
+from support.full_compare import Kept, missed
 from support.memory import PAGE, Pages
+from support.paged import NOTHING, Memory, is_in
 from support.programs import c_program
 from support.torture_round import GivenUp, Missed, Seen, Stored, Totals, WatchedRound
 from support.torture_system import merge_equal_pages
@@ -38,7 +39,7 @@ from icecore.kernel import process_vm
 from icecore.storage.chain import Chain
 from icecore.storage.layer import DELTA, LayerInfo
 from icecore.storage.layer_reader import LayerReader
-from icecore.storage.runs import EMPTY, Runs, expand, intersect, union
+from icecore.storage.runs import EMPTY, Runs, contains, expand, intersect, union
 from icecore.storage.store import Store
 
 ARENA = 0x1000_0000_0000
@@ -166,9 +167,9 @@ class Session:
         wrong = list(missed(work.truth, Kept(data, zero, guards)))
         unchanged = data.pages[self._before.equal(data.pages, data.content)]
         stored = self._stored(info)
-        false = np.intersect1d(stored, unchanged, assume_unique=True) if info.kind == DELTA else stored[:0]
-        named = expand(intersect(union(work.collected, work.moment.dirty), work.moment.populated))
-        seen = Seen(named, expand(work.moment.in_doubt), unchanged, stored, info.kind)
+        false = stored[is_in(stored, unchanged)] if info.kind == DELTA else stored[:0]
+        named = intersect(union(work.collected, work.moment.dirty), work.moment.populated)
+        seen = Seen(named, work.moment.in_doubt, unchanged, stored, info.kind)
         self._before = data
         self._note(seen, len(wrong), len(false))
         if wrong:
@@ -185,8 +186,8 @@ class Session:
         self.totals.checkpoints += 1
         self.totals.missed += wrong
         self.totals.false += false
-        candidates = np.union1d(seen.named, seen.in_doubt)
-        self.totals.candidates += len(np.intersect1d(candidates, seen.unchanged))
+        candidates = union(seen.named, seen.in_doubt)
+        self.totals.candidates += int(np.count_nonzero(contains(candidates, seen.unchanged)))
         self.totals.changed += len(seen.stored)
 
     def close(self) -> None:
