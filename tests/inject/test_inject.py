@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from support.victim import Victim
+from support.victim import Start, Victim
 from support.waiting import wait_until
 
 from icecore.errors import Busy, KernelLacks, NoSuchProcess, TargetGone
 from icecore.inject import Call, Data, Table, freeze, run_table, run_tables, steal_userfaultfd
 from icecore.inject.vdso import own_vdso, read_vdso
+from icecore.kernel import ptrace
 from icecore.kernel.arch.x86_64 import SYS_getpid, SYS_gettid, SYS_prctl, SYS_rt_sigaction
 from icecore.kernel.procfs import fd_numbers, read_maps, read_status, thread_ids
 
@@ -221,3 +222,34 @@ def wait_until_blocked(pid: int) -> None:
     """Until every thread sleeps in the kernel."""
     while any(read_status(pid, tid).state != "S" for tid in thread_ids(pid)):
         os.sched_yield()
+
+
+ENDING = r"""
+import sys, threading
+thread = threading.Thread(target=sys.stdin.readline)
+thread.start()
+print("ready", flush=True)
+thread.join()
+for line in sys.stdin:
+    print("ok", flush=True)
+"""
+
+
+def test_a_thread_that_ends_between_seize_and_interrupt(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is nobody's trouble: the others are frozen, and nothing of it is left to keep the process from ending."""
+    victim = start([sys.executable, "-I", "-c", ENDING])
+    (thread,) = [tid for tid in thread_ids(victim.pid) if tid != victim.pid]
+    interrupt = ptrace.interrupt
+
+    def late(tid: int) -> None:
+        if tid == thread:
+            victim.tell("end")
+            wait_until(lambda: read_status(victim.pid, thread).state == "Z", "the thread's end")
+        interrupt(tid)
+
+    # The main thread may run on until its turn comes.
+    monkeypatch.setattr(ptrace, "interrupt", late)
+    with freeze(victim.pid) as frozen:
+        assert [tracee.tid for tracee in frozen.threads] == [victim.pid]
+    assert victim.ask("anything") == "ok"
+    assert thread_ids(victim.pid) == [victim.pid]

@@ -56,7 +56,8 @@ class Frozen:
             seized = [tracee for tid in fresh if (tracee := self._seize(tid))]
             self.started_ns = self.started_ns or time.monotonic_ns()
             for tracee in seized:
-                ptrace.interrupt(tracee.tid)
+                with suppress(ProcessLookupError):  # ended since it was seized: there is nothing to wait for
+                    ptrace.interrupt(tracee.tid)
             for tracee in seized:
                 self._settle(tracee)
         self.threads = sorted(self._seized.values(), key=lambda tracee: tracee.tid != self.pid)
@@ -107,6 +108,7 @@ class Frozen:
             del self._seized[tracee.tid]
             if tracee.tid == self.pid:
                 raise
+            _bury_if_dead(tracee.tid)
 
     def thaw(self) -> None:
         """Let every thread go. Never raises: a thread that is gone needs nothing."""
@@ -165,6 +167,12 @@ def _bury(tid: int) -> None:
     with suppress(ChildProcessError):
         while (stop := ptrace.wait(tid)) and not stop.exited:
             pass
+
+
+def _bury_if_dead(tid: int) -> None:
+    """A thread that ended while it was traced stays until its tracer has seen it; the process cannot end before."""
+    with suppress(ChildProcessError):
+        ptrace.wait(tid, os.WNOHANG)
 
 
 def freeze(pid: int, deadline_seconds: float = DEADLINE_SECONDS) -> Frozen:
